@@ -1,0 +1,1 @@
+//! Puts a broker together: config, store, catalog, broker, gRPC, and their end.

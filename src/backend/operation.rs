@@ -1,0 +1,150 @@
+//! An operation as a backend sees it, and what it completes with.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::{error::Faults, proto};
+
+/// One operation, decoded.
+#[derive(Debug)]
+pub struct Operation {
+    /// Its name.
+    pub name: String,
+    /// Its parameters.
+    pub params: Params,
+    /// Its typed arguments.
+    pub args: Vec<proto::Value>,
+    /// Its body.
+    pub body: Body,
+}
+
+/// Parameters in the shape they came in.
+#[derive(Clone, Debug)]
+pub enum Params {
+    /// None: an empty object, or nothing at all.
+    Empty,
+    /// A Struct; its integers are known to fit a double.
+    Object(Value),
+    /// Text, to be passed on byte for byte.
+    Text(String),
+}
+
+impl Params {
+    /// The parameters as JSON text, byte for byte if they came as text.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Empty => Cow::Borrowed("{}"),
+            Self::Object(value) => Cow::Owned(value.to_string()),
+            Self::Text(text) => Cow::Borrowed(text),
+        }
+    }
+
+    /// Whether the answer's JSON has to be text too.
+    #[must_use]
+    pub const fn want_text(&self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+
+    /// Reads the parameters into a kind's own type, which should refuse unknown fields. Use `RawValue` for members
+    /// whose bytes matter.
+    ///
+    /// # Errors
+    /// One fault at `params`; with empty params it asks whether the client encoded them.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Faults> {
+        serde_json::from_str(&self.text()).map_err(|error| {
+            let hint = match self {
+                Self::Empty => {
+                    "; the params are empty: did your client encode the Struct? Some loaders send {} in silence, \
+                     params_json is safer"
+                }
+                Self::Object(_) | Self::Text(_) => "",
+            };
+            Faults::one("params", format!("{error}{hint}"))
+        })
+    }
+}
+
+/// An operation's body.
+#[derive(Debug)]
+pub enum Body {
+    /// All of it; often empty.
+    Whole(Bytes),
+    /// It comes in parts.
+    Stream(BodyReader),
+}
+
+/// A part of a streamed body.
+#[derive(Debug)]
+pub enum BodyChunk {
+    /// Bytes.
+    Data(Bytes),
+    /// The end.
+    Last,
+}
+
+/// Reads a streamed body, and gives the caller credit for what was taken.
+#[derive(Debug)]
+pub struct BodyReader {
+    chunks: mpsc::Receiver<BodyChunk>,
+    credit: mpsc::UnboundedSender<usize>,
+}
+
+impl BodyReader {
+    /// A reader of `chunks` that reports the size of each chunk taken to `credit`. `chunks` is bounded by the credit
+    /// given; `credit` by the chunks.
+    #[must_use]
+    pub const fn new(chunks: mpsc::Receiver<BodyChunk>, credit: mpsc::UnboundedSender<usize>) -> Self {
+        Self { chunks, credit }
+    }
+
+    /// The next part: `Ok(None)` at the end. May be dropped between parts.
+    ///
+    /// # Errors
+    /// When the caller went away before the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyCut> {
+        match self.chunks.recv().await {
+            Some(BodyChunk::Data(bytes)) => {
+                // The caller may have gone since; then nobody needs the credit.
+                self.credit.send(bytes.len()).ok();
+                Ok(Some(bytes))
+            }
+            Some(BodyChunk::Last) => Ok(None),
+            None => Err(BodyCut),
+        }
+    }
+}
+
+/// A streamed body ended before its last part.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the body ended before its last part")]
+pub struct BodyCut;
+
+/// What an operation completed with.
+#[derive(Debug, Default)]
+pub struct Completion {
+    /// The output, unless it went to the sink.
+    pub output: Output,
+    /// Facts beside it.
+    pub attributes: Vec<(String, String)>,
+    /// Tries that were needed, less one.
+    pub retries: u32,
+}
+
+/// An operation's output.
+#[derive(Debug, Default)]
+pub enum Output {
+    /// Nothing, or all of it went to the sink.
+    #[default]
+    None,
+    /// JSON text.
+    Json(String),
+    /// Rows.
+    Rows(proto::Rows),
+    /// Bytes.
+    Body(Bytes),
+}

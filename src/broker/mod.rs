@@ -1,0 +1,1 @@
+//! The use cases: acquire, execute, stream, renew. A file each.

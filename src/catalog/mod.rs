@@ -1,0 +1,1 @@
+//! Definitions of pools: validated, stored, applied, in this order.

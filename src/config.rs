@@ -1,0 +1,1 @@
+//! The program's configuration: defaults, file, environment, flags; every fault at once.

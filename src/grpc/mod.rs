@@ -1,0 +1,1 @@
+//! The wire: decodes requests, calls a use case, encodes the answer.

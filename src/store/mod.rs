@@ -1,0 +1,1 @@
+//! Keeps definitions: SQLite embedded by default, Postgres by URL.
