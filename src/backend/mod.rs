@@ -3,9 +3,14 @@
 //!
 //! A new kind is one file or folder here, one arm in the registry, and one proto message.
 
+mod echo;
 mod fence;
+mod http;
 mod operation;
+pub mod registry;
+pub mod secrets;
 mod sink;
+mod span;
 
 use std::{fmt, sync::Arc, time::Duration};
 

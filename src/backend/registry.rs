@@ -1,0 +1,86 @@
+//! From a definition to its backend: one arm for each kind.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Backend, echo, http, secrets::Secrets};
+use crate::{
+    clock::Clock,
+    error::Faults,
+    proto::{PoolSpec, pool_spec},
+};
+
+/// What backends need beside their definition.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where secrets and certificate authorities are read from.
+    pub secrets: Secrets,
+    /// Where time comes from.
+    pub clock: Clock,
+}
+
+/// Time limits where a definition leaves them out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindDefaults {
+    /// For an operation, from grant to last byte.
+    pub execute: Duration,
+    /// Without progress from the backend.
+    pub stall: Duration,
+}
+
+/// Makes a definition's backend. It reads nothing and connects to nothing yet.
+///
+/// # Errors
+/// Every fault of the backend's own message and of the endpoints, with paths relative to the definition.
+pub fn build(spec: &PoolSpec, surroundings: &Surroundings) -> Result<Arc<dyn Backend>, Faults> {
+    match &spec.backend {
+        Some(pool_spec::Backend::Echo(own)) => echo::build(spec, *own),
+        Some(pool_spec::Backend::Http(own)) => http::build(spec, own, surroundings),
+        None => Err(Faults::one("backend", "is missing: set one of `echo`, `http`")),
+    }
+}
+
+/// The time limits of a definition's kind; those of most kinds if it names none.
+#[must_use]
+pub const fn defaults(spec: &PoolSpec) -> KindDefaults {
+    match &spec.backend {
+        Some(pool_spec::Backend::Echo(_) | pool_spec::Backend::Http(_)) | None => KindDefaults {
+            execute: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn surroundings() -> Surroundings {
+        Surroundings {
+            secrets: Secrets::below("/nowhere"),
+            clock: Clock::tokio(),
+        }
+    }
+
+    #[test]
+    fn a_definition_without_a_backend_is_told_the_kinds() {
+        let faults = build(&PoolSpec::default(), &surroundings()).unwrap_err();
+        let fault = &faults.list()[0];
+        assert_eq!(fault.field, "backend");
+        assert!(
+            fault.message.contains("echo") && fault.message.contains("http"),
+            "{}",
+            fault.message
+        );
+    }
+
+    #[test]
+    fn a_definition_makes_a_backend_of_its_kind() {
+        let spec = PoolSpec {
+            backend: Some(pool_spec::Backend::Echo(crate::proto::EchoBackend::default())),
+            ..PoolSpec::default()
+        };
+        assert_eq!(build(&spec, &surroundings()).unwrap().kind(), "echo");
+        assert_eq!(defaults(&spec).execute, Duration::from_secs(60));
+        assert_eq!(defaults(&spec).stall, Duration::from_secs(30));
+    }
+}
