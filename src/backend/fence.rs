@@ -4,10 +4,14 @@
 use std::{
     io,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Notify,
@@ -15,12 +19,14 @@ use tokio::{
 
 /// One session's fence, shared by the pool, the holder and the session's I/O.
 ///
-/// Lock discipline: none; the number is an atomic that only the pool and the lease's end write. Ordering is
-/// `SeqCst`, so that a write that starts after `shut` has returned sees it.
+/// Lock discipline: `writing` is held while bytes are handed over, never while waiting, and nothing else is locked
+/// under it. So when `shut` has returned, no write is under way any more either. The number is an atomic so that it
+/// can be read without the lock.
 #[derive(Debug, Default)]
 pub struct Fence {
     /// The grant that may write; 0 is nobody.
     number: AtomicU64,
+    writing: Mutex<()>,
     /// Bytes handed over so far, by anyone.
     sent: AtomicU64,
     /// Bytes that came back so far.
@@ -36,7 +42,9 @@ impl Fence {
 
     /// Lets nobody write, and wakes who waits in [`Fence::when_shut`].
     pub fn shut(&self) {
+        let writing = self.writing.lock();
         self.number.store(0, Ordering::SeqCst);
+        drop(writing);
         self.shut.notify_waiters();
     }
 
@@ -68,11 +76,19 @@ impl Fence {
     /// # Errors
     /// When the fence is shut: nothing may be handed over.
     pub fn hand_over(&self, bytes: u64) -> io::Result<()> {
-        if !self.is_open() {
-            return Err(fenced());
-        }
+        let _writing = self.enter()?;
         self.sent.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Keeps the fence open until the guard is dropped, if it is open now.
+    fn enter(&self) -> io::Result<MutexGuard<'_, ()>> {
+        let writing = self.writing.lock();
+        if self.is_open() {
+            Ok(writing)
+        } else {
+            Err(fenced())
+        }
     }
 
     /// Notes bytes that came from the backend: progress.
@@ -93,17 +109,95 @@ impl Fence {
     }
 }
 
+/// One connection's own gate, beneath the session's fence: it can be cut off for good, whoever opens the fence
+/// later, and says from when on its bytes count as handed over.
+#[derive(Clone, Debug)]
+pub struct Line {
+    fence: Arc<Fence>,
+    state: Arc<LineState>,
+}
+
+#[derive(Debug, Default)]
+struct LineState {
+    cut: AtomicBool,
+    counted: AtomicBool,
+}
+
+impl Line {
+    /// Cuts the connection off: when this has returned, nothing more is ever written to it, whatever is buffered
+    /// above, and no write is under way. It does not close the connection.
+    pub fn cut(&self) {
+        let _writing = self.fence.writing.lock();
+        self.state.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was cut off.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.state.cut.load(Ordering::SeqCst)
+    }
+
+    /// From now on what is written counts as handed over: the handshakes are done, calls begin.
+    pub fn count(&self) {
+        self.state.counted.store(true, Ordering::SeqCst);
+    }
+
+    fn wrote(&self, bytes: usize) {
+        if self.state.counted.load(Ordering::SeqCst) {
+            self.fence.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        } else {
+            // Progress, but nothing of a call.
+            self.fence.note_received(bytes as u64);
+        }
+    }
+}
+
 /// A connection whose writes pass the fence.
 #[derive(Debug)]
 pub struct FencedIo<T> {
     inner: T,
-    fence: std::sync::Arc<Fence>,
+    line: Line,
 }
 
 impl<T> FencedIo<T> {
-    /// Puts the fence before `inner`.
-    pub const fn new(inner: T, fence: std::sync::Arc<Fence>) -> Self {
-        Self { inner, fence }
+    /// Puts the fence before `inner`. Every byte counts as handed over.
+    #[must_use]
+    pub fn new(inner: T, fence: Arc<Fence>) -> Self {
+        let io = Self::dialing(inner, fence);
+        io.line.count();
+        io
+    }
+
+    /// Puts the fence before `inner`, whose bytes count as handed over only after [`Line::count`]: a handshake of the
+    /// connection is nothing of a call.
+    #[must_use]
+    pub fn dialing(inner: T, fence: Arc<Fence>) -> Self {
+        let state = Arc::default();
+        Self {
+            inner,
+            line: Line { fence, state },
+        }
+    }
+
+    /// The connection's own gate.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        self.line.clone()
+    }
+}
+
+impl<T: AsyncWrite + Unpin> FencedIo<T> {
+    fn poll_pass(
+        &mut self,
+        write: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let _writing = self.line.fence.enter()?;
+        if self.line.is_cut() {
+            return Poll::Ready(Err(fenced()));
+        }
+        let written = ready!(write(Pin::new(&mut self.inner)))?;
+        self.line.wrote(written);
+        Poll::Ready(Ok(written))
     }
 }
 
@@ -116,19 +210,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for FencedIo<T> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         let read = buf.filled().len() - before;
-        self.fence.note_received(read as u64);
+        self.line.fence.note_received(read as u64);
         Poll::Ready(Ok(()))
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for FencedIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.fence.is_open() {
-            return Poll::Ready(Err(fenced()));
-        }
-        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
-        self.fence.sent.fetch_add(written as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
+        self.poll_pass(|inner| inner.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -136,12 +225,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FencedIo<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if !self.fence.is_open() {
-            return Poll::Ready(Err(fenced()));
-        }
-        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs))?;
-        self.fence.sent.fetch_add(written as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
+        self.poll_pass(|inner| inner.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -160,4 +244,76 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FencedIo<T> {
 
 fn fenced() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the holder's time has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn pair() -> (
+        Arc<Fence>,
+        FencedIo<tokio::io::DuplexStream>,
+        tokio::io::DuplexStream,
+    ) {
+        let fence = Arc::new(Fence::default());
+        fence.open(1);
+        let (ours, peer) = tokio::io::duplex(1024);
+        (Arc::clone(&fence), FencedIo::new(ours, fence), peer)
+    }
+
+    #[tokio::test]
+    async fn nothing_passes_a_shut_fence() {
+        let (fence, mut io, mut peer) = pair();
+        io.write_all(b"before").await.unwrap();
+        fence.shut();
+        io.write_all(b"after").await.unwrap_err();
+        assert!(fence.hand_over(1).is_err());
+        assert_eq!((fence.sent(), fence.number()), (6, 0));
+        drop(io);
+        let mut seen = Vec::new();
+        peer.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"before");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_was_cut_stays_cut_when_the_fence_opens_again() {
+        let (fence, mut io, _peer) = pair();
+        io.line().cut();
+        fence.shut();
+        fence.open(2);
+        io.write_all(b"late").await.unwrap_err();
+        assert_eq!(fence.sent(), 0);
+        assert!(
+            fence.hand_over(1).is_ok(),
+            "another connection of the session goes on"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_handshake_is_progress_but_nothing_of_a_call() {
+        let fence = Arc::new(Fence::default());
+        fence.open(1);
+        let (ours, _peer) = tokio::io::duplex(1024);
+        let mut io = FencedIo::dialing(ours, Arc::clone(&fence));
+        io.write_all(b"hello").await.unwrap();
+        assert_eq!((fence.sent(), fence.progress()), (0, 5));
+        io.line().count();
+        io.write_all(b"call").await.unwrap();
+        assert_eq!((fence.sent(), fence.progress()), (4, 9));
+    }
+
+    #[tokio::test]
+    async fn shutting_wakes_who_waits_for_it() {
+        let fence = Arc::new(Fence::default());
+        fence.open(1);
+        let waiting = tokio::spawn({
+            let fence = Arc::clone(&fence);
+            async move { fence.when_shut().await }
+        });
+        tokio::task::yield_now().await;
+        fence.shut();
+        waiting.await.unwrap();
+    }
 }

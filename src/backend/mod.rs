@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 
 pub use self::{
-    fence::{Fence, FencedIo},
+    fence::{Fence, FencedIo, Line},
     operation::{Body, BodyChunk, BodyReader, Completion, Operation, Output, Params},
     sink::{Event, Sink, SinkClosed},
 };

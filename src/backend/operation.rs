@@ -1,6 +1,10 @@
 //! An operation as a backend sees it, and what it completes with.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -107,7 +111,15 @@ impl BodyReader {
     /// # Errors
     /// When the caller went away before the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BodyCut> {
-        match self.chunks.recv().await {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`BodyReader::next`], for who is polled.
+    ///
+    /// # Errors
+    /// When the caller went away before the end.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyCut>> {
+        Poll::Ready(match ready!(self.chunks.poll_recv(cx)) {
             Some(BodyChunk::Data(bytes)) => {
                 // The caller may have gone since; then nobody needs the credit.
                 self.credit.send(bytes.len()).ok();
@@ -115,7 +127,7 @@ impl BodyReader {
             }
             Some(BodyChunk::Last) => Ok(None),
             None => Err(BodyCut),
-        }
+        })
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Collected {
     items: Vec<String>,
     rows: Option<proto::Rows>,
     attributes: Vec<(String, String)>,
+    /// A head announced JSON.
+    json: bool,
 }
 
 impl Collected {
@@ -93,7 +95,10 @@ impl Collected {
             return Err(SinkClosed::TooLarge);
         }
         match event {
-            Event::Head(head) => self.attributes.extend(attributes(head)),
+            Event::Head(head) => {
+                self.json = announces_json(&head);
+                self.attributes.extend(attributes(head));
+            }
             Event::Data(bytes) => self.body.extend_from_slice(&bytes),
             Event::Text(text) => self.text.push_str(&text),
             Event::Json(item) => self.items.push(item),
@@ -122,12 +127,31 @@ impl Collected {
         } else if !self.text.is_empty() {
             Output::Json(serde_json::Value::String(self.text).to_string())
         } else if !self.body.is_empty() {
-            Output::Body(self.body.freeze())
+            body_output(self.body.freeze(), self.json)
         } else {
             Output::None
         };
         (output, self.attributes)
     }
+}
+
+/// Bytes as they are; as JSON text, untouched, if they were announced to be JSON and are.
+fn body_output(body: Bytes, json: bool) -> Output {
+    let is_json = json && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
+    match std::str::from_utf8(&body) {
+        Ok(text) if is_json => Output::Json(text.to_owned()),
+        Ok(_) | Err(_) => Output::Body(body),
+    }
+}
+
+/// Whether a head's content type is `application/json`, or one that ends in `+json`.
+fn announces_json(head: &proto::Head) -> bool {
+    let kind = head.headers.iter().find(|header| header.name == "content-type");
+    let essence = kind
+        .and_then(|header| header.value.split(';').next())
+        .unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
 }
 
 /// An HTTP head as attributes: `status`, `header.NAME`, repeated ones joined with ", ".

@@ -40,10 +40,11 @@ impl Bench {
     }
 
     async fn json(&mut self, name: &str, params: Value) -> Value {
-        match self.run(call(name, params)).await.unwrap().output {
-            Output::Json(text) => serde_json::from_str(&text).unwrap(),
-            other => panic!("{other:?}"),
-        }
+        let output = self.run(call(name, params)).await.unwrap().output;
+        let Output::Json(text) = output else {
+            panic!("{output:?}");
+        };
+        serde_json::from_str(&text).unwrap()
     }
 
     async fn pool_record(&mut self) -> Value {
