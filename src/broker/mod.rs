@@ -1,3 +1,6 @@
 //! The use cases: acquire, execute, stream, renew. A file each.
+
+mod plan;
 mod policy;
-pub use self::policy::Policy;
+
+pub use self::{plan::Plan, policy::Policy};
