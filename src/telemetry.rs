@@ -1,1 +1,148 @@
-//! Structured logs and spans.
+//! Structured logs on standard error: readable on a terminal, JSON elsewhere. Exporters come later.
+//!
+//! Spans nest as `request{rpc, peer, id}` (see `grpc/trace.rs`), and below it `wait`, `dial` and `execute`.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+    str::FromStr,
+};
+
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The shape of a line.
+    pub format: Format,
+    /// Which events, in the syntax of `tracing`'s filters: `info`, `debug`, `info,sublet::pool=debug`.
+    pub filter: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            format: Format::Auto,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether `filter` can be read.
+    #[must_use]
+    pub fn is_filter(filter: &str) -> bool {
+        !filter.trim().is_empty() && EnvFilter::builder().parse(filter).is_ok()
+    }
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `Pretty` on a terminal, else `Json`.
+    #[default]
+    Auto,
+    /// For people.
+    Pretty,
+    /// An object a line.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "pretty" => Ok(Self::Pretty),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Logging could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The filter cannot be read.
+    #[error("the log filter cannot be read")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Something logs already.
+    #[error("logging was started before")]
+    Twice(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// When the filter cannot be read, or logging was started before.
+pub fn start(settings: &Settings) -> Result<(), StartError> {
+    let filter = EnvFilter::builder().parse(&settings.filter)?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let terminal = io::stderr().is_terminal();
+    match (settings.format, terminal) {
+        (Format::Json, _) | (Format::Auto, false) => {
+            lines.json().flatten_event(true).with_span_list(true).try_init()?
+        }
+        (Format::Pretty, ansi) | (Format::Auto, ansi @ true) => lines.compact().with_ansi(ansi).try_init()?,
+    }
+    Ok(())
+}
+
+/// A value that never shows itself in Debug or Display: a password, a token, a URL that has one in it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Redacted<T>(T);
+
+impl<T> Redacted<T> {
+    /// Hides `value`.
+    #[must_use]
+    pub const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself, for the one place that needs it.
+    #[must_use]
+    pub const fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Redacted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl<T> fmt::Display for Redacted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redacted_value_shows_itself_to_nobody() {
+        let secret = Redacted::new("hunter2".to_owned());
+        assert_eq!(
+            format!("{secret} {secret:?} {:#?}", Some(&secret)),
+            "[redacted] [redacted] Some(\n    [redacted],\n)"
+        );
+        assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn filters_are_read_before_they_are_used() {
+        for good in ["info", "off", "warn,sublet::pool=debug"] {
+            assert!(Settings::is_filter(good), "{good}");
+        }
+        for bad in ["", " ", "sublet=loud", "a=b=c"] {
+            assert!(!Settings::is_filter(bad), "{bad}");
+        }
+    }
+}

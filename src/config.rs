@@ -1,1 +1,0 @@
-//! The program's configuration: defaults, file, environment, flags; every fault at once.
