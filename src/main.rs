@@ -1,6 +1,10 @@
 //! The `sublet` program.
 
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    sublet::app::run(std::env::args_os())
+}

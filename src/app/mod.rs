@@ -1,1 +1,80 @@
-//! Puts a broker together: config, store, catalog, broker, gRPC, and their end.
+//! Puts a broker together: config, store, catalog, broker, gRPC, and their end; and the program's other commands.
+
+mod check;
+mod cli;
+mod exit;
+mod protos;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+
+use self::{
+    cli::{Cli, Command, ConfigFlags, Proto},
+    exit::Exit,
+};
+use crate::config::{Config, Layer, annotated};
+
+/// Runs the program with its command line, to its exit code: 0; 1 what was asked about is not well; 64 a wrong
+/// command line or configuration; 69 something that the broker needs is not available; 70 a defect of the broker.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let ended = match Cli::try_parse_from(arguments) {
+        Ok(cli) => obey(cli.command),
+        Err(answer) => return exit::clap(&answer),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.tell(),
+    }
+}
+
+fn obey(command: Command) -> Result<(), Exit> {
+    match command {
+        Command::Config { check: None } => say(&annotated()),
+        Command::Config { check: Some(file) } => {
+            Config::from_layers([file_layer(&file)?])?;
+            say(&format!("{} is fine\n", file.display()))
+        }
+        Command::Health(question) => say(&check::ask(&question)?),
+        Command::Proto(Proto::Export { dir }) => {
+            protos::export(&dir)
+                .map_err(|error| Exit::unavailable(format!("cannot write to {}", dir.display()), error))?;
+            say(&format!(
+                "wrote {} protos below {}\n",
+                protos::PROTOS.len(),
+                dir.display()
+            ))
+        }
+    }
+}
+
+/// The configuration of a broker that was started with `flags`.
+fn configured(flags: &ConfigFlags) -> Result<Config, Exit> {
+    let file = flags.config.as_deref().map(file_layer).transpose()?;
+    let environment = Layer::environment(std::env::vars_os());
+    Ok(Config::from_layers(
+        file.into_iter().chain([environment, flags.layer()]),
+    )?)
+}
+
+fn file_layer(path: &std::path::Path) -> Result<Layer, Exit> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Exit::usage(format!(
+            "cannot read the configuration {}: {error}",
+            path.display()
+        ))
+    })?;
+    Ok(Layer::file(&path.display().to_string(), &text))
+}
+
+fn say(text: &str) -> Result<(), Exit> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // `sublet config | head` is no fault.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        told => told.map_err(|error| Exit::unavailable("cannot write", error)),
+    }
+}
