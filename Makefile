@@ -1,0 +1,33 @@
+# What a developer types. `make` alone lists the targets.
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+.PHONY: help test test-rust test-python lint demo bench soak
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## Install what the tests need (root: by apt), then run every test: Rust and Python
+	scripts/install-test-needs
+	$(MAKE) --no-print-directory test-rust test-python
+
+test-rust: ## Run the Rust tests, the Postgres store's included
+	cargo test --locked
+
+test-python: ## Run the Python client's tests against the built broker
+	cargo build --locked
+	SUBLET_BIN="$(abspath $(TARGET))/debug/sublet" scripts/python-tests
+
+lint: ## Check format and lints; warnings are errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+demo: ## Show many clients sharing few sessions, over real gRPC
+	cargo run --locked --release -- demo
+
+bench: ## Print the figures beside deadpool, bb8 and a bare gRPC server
+	cargo bench --locked
+
+soak: ## Run the crash tests ten times as often as `make test` does
+	SUBLET_TEST_KILLS=100 cargo test --locked --release --test it
