@@ -1,0 +1,209 @@
+//! Who may use whom. An arrow that is missing here keeps a rule in one place: the store off the request path, I/O out
+//! of the cores, the wire out of everything but `grpc`.
+
+use crate::source::{Source, files};
+
+/// Each module and the modules it may use.
+const LAYERS: [(&str, &[&str]); 15] = [
+    ("clock", &[]),
+    ("error", &[]),
+    ("proto", &[]),
+    ("telemetry", &[]),
+    ("backend", &["error", "proto", "clock"]),
+    ("pool", &["backend", "clock", "error"]),
+    ("lease", &["clock", "error"]),
+    ("broker", &["lease", "pool", "backend", "clock", "error", "proto"]),
+    (
+        "catalog",
+        &["store", "pool", "backend", "broker", "error", "proto"],
+    ),
+    ("store", &["error", "pool"]),
+    ("history", &["pool", "store", "clock"]),
+    ("grpc", &["broker", "catalog", "history", "error", "proto"]),
+    ("config", &[]),
+    ("app", &["*"]),
+    ("lib", &["*"]),
+];
+
+/// The kinds of backend, which only the registry beside them knows.
+const SHARED_BACKEND: &str =
+    "the pool knows sessions by backend's traits only, so that a new kind touches no pool";
+
+/// A module that `code` uses and the name it takes from it: `pool` and `Settings` for `crate::pool::Settings`.
+#[derive(Debug, PartialEq, Eq)]
+struct Use<'a> {
+    module: &'a str,
+    item: &'a str,
+}
+
+/// Every `crate::…` path in `code`, groups in braces taken apart.
+fn uses(code: &str) -> Vec<Use<'_>> {
+    let mut found = Vec::new();
+    for (at, path) in code.match_indices("crate::") {
+        let rest = &code[at + path.len()..];
+        for branch in branches(rest) {
+            let module = name(branch);
+            let item = branch[module.len()..].strip_prefix("::").unwrap_or("");
+            found.extend(branches(item).into_iter().map(|item| Use {
+                module,
+                item: name(item),
+            }));
+        }
+    }
+    found
+}
+
+/// The parts of a `{a, b::{c, d}}` group, or the path itself.
+fn branches(path: &str) -> Vec<&str> {
+    let Some(group) = path.strip_prefix('{') else {
+        return vec![path];
+    };
+    let mut parts = Vec::new();
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                parts.push(group[start..at].trim());
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// The identifier at the beginning of `path`.
+fn name(path: &str) -> &str {
+    let end = path
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(path.len());
+    &path[..end]
+}
+
+/// What is wrong with the layers of one file.
+fn faults(source: &Source) -> Vec<String> {
+    let Some(module) = source.module().filter(|module| *module != "main") else {
+        return Vec::new();
+    };
+    let Some((_, allowed)) = LAYERS.iter().find(|(layer, _)| *layer == module) else {
+        return vec![format!(
+            "{}: module {module} has no row in tests/tidy/layers.rs: say what it may use",
+            source.path
+        )];
+    };
+    let mut faults: Vec<String> = uses(source.shipped())
+        .iter()
+        .filter_map(|found| objection(module, allowed, found))
+        .map(|why| format!("{}: {why}", source.path))
+        .collect();
+    faults.extend(escape(source));
+    faults
+}
+
+fn objection(module: &str, allowed: &[&str], found: &Use<'_>) -> Option<String> {
+    let target = found.module;
+    if module == "config" {
+        let settings = found.item.ends_with("Settings") || target == "error";
+        return (!settings).then(|| {
+            format!(
+                "config may use the modules' own Settings, not {target}::{}",
+                found.item
+            )
+        });
+    }
+    if module == "pool" && target == "backend" && found.item.starts_with(char::is_lowercase) {
+        let kind = ["echo", "http", "registry", "secrets"].contains(&found.item);
+        return kind.then(|| format!("pool may not use backend::{}: {SHARED_BACKEND}", found.item));
+    }
+    let known = LAYERS.iter().any(|(layer, _)| *layer == target);
+    let fine = !known || target == module || allowed.contains(&"*") || allowed.contains(&target);
+    (!fine).then(|| {
+        format!("{module} may not use {target} (only {allowed:?}): see \"Layers\" in docs/ARCHITECTURE.md")
+    })
+}
+
+/// `super::` that leaves a layer would hide an arrow from this test.
+fn escape(source: &Source) -> Option<String> {
+    let top = source.path.matches('/').count() == 1 || source.path.ends_with("/mod.rs");
+    let steps = if top { "super::" } else { "super::super::" };
+    let leaves = source.shipped().contains(steps);
+    leaves.then(|| {
+        format!(
+            "{}: write crate:: instead of {steps}, so that the layering test can see it",
+            source.path
+        )
+    })
+}
+
+#[test]
+fn no_module_uses_what_is_not_below_it() {
+    let faults: Vec<String> = files(&["src"], "rs").iter().flat_map(faults).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn paths_are_found_in_groups_and_in_code() {
+    let code = "use crate::{error::{Error, Faults}, pool::Settings};\nfn a() { crate::lease::b() }\npub(crate) fn c() {}";
+    let found: Vec<String> = uses(code)
+        .iter()
+        .map(|u| format!("{}::{}", u.module, u.item))
+        .collect();
+    assert_eq!(
+        found,
+        ["error::Error", "error::Faults", "pool::Settings", "lease::b"]
+    );
+}
+
+#[test]
+fn each_layering_rule_can_fail() {
+    let bad = [
+        ("src/pool/shell.rs", "use crate::store::Store;"),
+        ("src/pool/shell.rs", "use crate::backend::{Backend, echo::Echo};"),
+        ("src/lease/table.rs", "fn a() { crate::pool::Pool::start() }"),
+        ("src/lease/table.rs", "use super::super::pool::Pool;"),
+        ("src/lease/mod.rs", "use super::pool::Pool;"),
+        ("src/clock.rs", "use crate::error::Error;"),
+        (
+            "src/broker/acquire.rs",
+            "use crate::{\n    error::Error,\n    store::Store,\n};",
+        ),
+        ("src/config.rs", "use crate::pool::Pool;"),
+        ("src/novelty/mod.rs", "fn a() {}"),
+    ];
+    for (path, text) in bad {
+        assert!(
+            !faults(&Source::new(path, text)).is_empty(),
+            "{path} with {text:?} was let through"
+        );
+    }
+}
+
+#[test]
+fn what_the_layers_allow_is_let_through() {
+    let good = [
+        (
+            "src/pool/shell.rs",
+            "use crate::backend::{Backend, Session};\nuse crate::pool::core::Core;",
+        ),
+        (
+            "src/lease/table.rs",
+            "/// As [`crate::pool::Pool`].\nuse crate::clock::Clock;",
+        ),
+        ("src/lease/tests.rs", "use crate::pool::Pool;"),
+        ("src/config.rs", "use crate::pool::Settings;"),
+        ("src/app/mod.rs", "use crate::{broker::Broker, store::Store};"),
+    ];
+    for (path, text) in good {
+        assert_eq!(
+            faults(&Source::new(path, text)),
+            Vec::<String>::new(),
+            "{path} with {text:?}"
+        );
+    }
+}

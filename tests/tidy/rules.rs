@@ -1,0 +1,172 @@
+//! Rules about single files: names, sizes, words, and where the wire's library may appear.
+
+use crate::source::{Source, files};
+
+/// A rule: what a file breaks it by, if it does.
+type Rule = fn(&Source) -> Option<String>;
+
+const RULES: [Rule; 5] = [vague_name, too_long, left_behind, server_side, real_sleep];
+
+/// Names that say nothing about what is inside, so that anything ends up there.
+const VAGUE: [&str; 12] = [
+    "util", "utils", "helper", "helpers", "common", "manager", "impl", "misc", "types", "data", "ext", "base",
+];
+
+/// Longer files have more than one subject.
+const MOST_LINES: usize = 400;
+
+fn vague_name(source: &Source) -> Option<String> {
+    let vague = source
+        .path
+        .split('/')
+        .map(|part| part.split('.').next().unwrap_or(part))
+        .find(|p| VAGUE.contains(p))?;
+    Some(format!(
+        "\"{vague}\" says nothing about what is inside, so anything ends up there: name it for its subject"
+    ))
+}
+
+fn too_long(source: &Source) -> Option<String> {
+    let lines = source.text.lines().count();
+    (lines > MOST_LINES)
+        .then(|| format!("{lines} lines, more than {MOST_LINES}: it has more than one subject, split it"))
+}
+
+/// What someone meant to come back to. A name split in two here would find itself otherwise.
+fn left_behind(source: &Source) -> Option<String> {
+    let in_code = [
+        "todo!(",
+        "unimplemented!(",
+        "dbg!(",
+        "#[ignore",
+        "#[should_panic]",
+    ];
+    let in_text = [concat!("FIX", "ME"), concat!("XX", "X:"), concat!("TO", "DO")];
+    let word = in_code.iter().find(|word| source.code.contains(*word));
+    let word = word.or_else(|| in_text.iter().find(|word| source.text.contains(*word)))?;
+    Some(format!(
+        "{word}: what is not done belongs in an issue; a test that cannot run or fail proves nothing"
+    ))
+}
+
+/// The wire's server side stays in `grpc/`, so that every use case can be called, and tested, without it.
+fn server_side(source: &Source) -> Option<String> {
+    let module = source
+        .module()
+        .filter(|module| !["grpc", "proto"].contains(module))?;
+    let code = source.shipped();
+    let server = [
+        "tonic::transport::Server",
+        "tonic::server",
+        "tonic::service",
+        "tonic_health",
+        "tonic_reflection",
+        "_server::",
+    ];
+    if let Some(found) = server.iter().find(|path| code.contains(*path)) {
+        return Some(format!(
+            "{found} belongs in src/grpc: a use case that knows the wire can only be tested over it"
+        ));
+    }
+    // `app` has clients of its own (demo, health); every other module gets by with the list of codes.
+    let stray = code
+        .match_indices("tonic::")
+        .any(|(at, path)| !code[at + path.len()..].starts_with("Code"));
+    (stray && module != "app").then(|| {
+        "only tonic::Code is used outside src/grpc: statuses are made there, from src/error.rs's types"
+            .to_owned()
+    })
+}
+
+/// A real sleep makes a test slow when it is long enough and flaky when it is not.
+fn real_sleep(source: &Source) -> Option<String> {
+    let shipped = if source.path.starts_with("tests/") {
+        ""
+    } else {
+        source.shipped()
+    };
+    let in_tests = &source.code[shipped.len()..];
+    let called =
+        |(at, _): (usize, &str)| !in_tests[..at].ends_with(|c: char| c.is_alphanumeric() || "._".contains(c));
+    let sleeps = in_tests.match_indices("sleep(").any(called) && !source.code.contains("start_paused");
+    let blocks = source.code.contains("thread::sleep") || source.text.contains(concat!("time.sl", "eep("));
+    (blocks || sleeps)
+        .then(|| "sleeps in real time: wait for an event, or pause tokio's clock (start_paused)".to_owned())
+}
+
+fn faults(source: &Source) -> Vec<String> {
+    let found = RULES.iter().filter_map(|rule| rule(source));
+    found.map(|why| format!("{}: {why}", source.path)).collect()
+}
+
+#[test]
+fn every_source_file_keeps_the_house_rules() {
+    let mut sources = files(&["src", "tests", "benches"], "rs");
+    sources.extend(files(&["examples", "scripts"], "py"));
+    sources.extend(files(&["proto/sublet"], "proto"));
+    let faults: Vec<String> = sources.iter().flat_map(faults).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn each_rule_can_fail() {
+    let long = "\n".repeat(MOST_LINES + 1);
+    let bad: [(&str, &str, Rule); 14] = [
+        ("src/pool/util.rs", "", vague_name),
+        ("src/helpers/mod.rs", "", vague_name),
+        ("src/pool/core.rs", &long, too_long),
+        ("src/pool/core.rs", concat!("fn a() { to", "do!() }"), left_behind),
+        ("src/pool/core.rs", concat!("#[ign", "ore]"), left_behind),
+        ("src/pool/core.rs", concat!("// FIX", "ME later"), left_behind),
+        ("examples/python/a.py", concat!("time.sl", "eep(1)"), real_sleep),
+        ("src/broker/acquire.rs", "use tonic::Status;", server_side),
+        ("src/broker/acquire.rs", "use tonic_health::pb;", server_side),
+        ("src/app/serve.rs", "use tonic::transport::Server;", server_side),
+        (
+            "src/app/serve.rs",
+            "use crate::proto::stats_service_server::StatsService;",
+            server_side,
+        ),
+        ("src/app/serve.rs", "fn a() { std::thread::sleep(b) }", real_sleep),
+        (
+            "tests/it/drain.rs",
+            "async fn a() { tokio::time::sleep(b).await }",
+            real_sleep,
+        ),
+        (
+            "src/pool/shell.rs",
+            "fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() { tokio::time::sleep(c) }\n}",
+            real_sleep,
+        ),
+    ];
+    for (path, text, rule) in bad {
+        assert!(
+            rule(&Source::new(path, text)).is_some(),
+            "{path} with {text:?} was let through"
+        );
+    }
+}
+
+#[test]
+fn what_the_rules_allow_is_let_through() {
+    let good = [
+        ("src/broker/acquire.rs", "use tonic::Code; // not tonic::Status"),
+        ("src/grpc/status.rs", "use tonic::Status;"),
+        ("src/app/demo.rs", "use tonic::transport::Channel;"),
+        (
+            "src/pool/reaper.rs",
+            "async fn a() { tokio::time::sleep(b).await }",
+        ),
+        (
+            "src/pool/tests.rs",
+            "#[tokio::test(start_paused = true)]\nasync fn a() { tokio::time::sleep(b).await }",
+        ),
+    ];
+    for (path, text) in good {
+        assert_eq!(
+            faults(&Source::new(path, text)),
+            Vec::<String>::new(),
+            "{path} with {text:?}"
+        );
+    }
+}
