@@ -78,6 +78,25 @@ fn branches(path: &str) -> Vec<&str> {
     parts
 }
 
+/// For a module that is imported itself, what is taken from it by its name: `grpc::Settings` after `use crate::grpc`.
+fn through_import<'a>(code: &'a str, found: &Use<'a>) -> Vec<Use<'a>> {
+    let module = found.module;
+    let mut uses = vec![Use {
+        module,
+        item: found.item,
+    }];
+    if ["", "self"].contains(&found.item) {
+        let path = format!("{module}::");
+        let own = |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || "_:{".contains(c));
+        let items = code.match_indices(&path).filter(|(at, _)| own(*at));
+        uses.extend(items.map(|(at, path)| Use {
+            module,
+            item: name(&code[at + path.len()..]),
+        }));
+    }
+    uses
+}
+
 /// The identifier at the beginning of `path`.
 fn name(path: &str) -> &str {
     let end = path
@@ -97,9 +116,11 @@ fn faults(source: &Source) -> Vec<String> {
             source.path
         )];
     };
-    let mut faults: Vec<String> = uses(source.shipped())
+    let code = source.shipped();
+    let mut faults: Vec<String> = uses(code)
         .iter()
-        .filter_map(|found| objection(module, allowed, found))
+        .flat_map(|found| through_import(code, found))
+        .filter_map(|found| objection(module, allowed, &found))
         .map(|why| format!("{}: {why}", source.path))
         .collect();
     faults.extend(escape(source));
@@ -109,7 +130,9 @@ fn faults(source: &Source) -> Vec<String> {
 fn objection(module: &str, allowed: &[&str], found: &Use<'_>) -> Option<String> {
     let target = found.module;
     if module == "config" {
-        let settings = found.item.ends_with("Settings") || target == "error";
+        let settings = ["", "self"].contains(&found.item)
+            || found.item.ends_with("Settings")
+            || ["clock", "error", "telemetry"].contains(&target);
         return (!settings).then(|| {
             format!(
                 "config may use the modules' own Settings, not {target}::{}",
@@ -130,9 +153,9 @@ fn objection(module: &str, allowed: &[&str], found: &Use<'_>) -> Option<String> 
 
 /// `super::` that leaves a layer would hide an arrow from this test.
 fn escape(source: &Source) -> Option<String> {
-    let top = source.path.matches('/').count() == 1 || source.path.ends_with("/mod.rs");
-    let steps = if top { "super::" } else { "super::super::" };
-    let leaves = source.shipped().contains(steps);
+    let depth = source.path.matches('/').count() - usize::from(source.path.ends_with("/mod.rs"));
+    let steps = "super::".repeat(depth);
+    let leaves = source.shipped().contains(&steps);
     leaves.then(|| {
         format!(
             "{}: write crate:: instead of {steps}, so that the layering test can see it",
@@ -168,12 +191,22 @@ fn each_layering_rule_can_fail() {
         ("src/lease/table.rs", "fn a() { crate::pool::Pool::start() }"),
         ("src/lease/table.rs", "use super::super::pool::Pool;"),
         ("src/lease/mod.rs", "use super::pool::Pool;"),
+        ("src/pool/shell.rs", "use crate::store;"),
+        (
+            "src/pool/shell.rs",
+            "use crate::backend;\nfn a(b: backend::http::Http) {}",
+        ),
         ("src/clock.rs", "use crate::error::Error;"),
         (
             "src/broker/acquire.rs",
             "use crate::{\n    error::Error,\n    store::Store,\n};",
         ),
         ("src/config.rs", "use crate::pool::Pool;"),
+        (
+            "src/config/mod.rs",
+            "use crate::{grpc, pool};\nfn a(b: grpc::Settings, c: pool::Pool) {}",
+        ),
+        ("src/backend/http/dial.rs", "use super::super::super::pool::Pool;"),
         ("src/novelty/mod.rs", "fn a() {}"),
     ];
     for (path, text) in bad {
@@ -197,6 +230,11 @@ fn what_the_layers_allow_is_let_through() {
         ),
         ("src/lease/tests.rs", "use crate::pool::Pool;"),
         ("src/config.rs", "use crate::pool::Settings;"),
+        (
+            "src/config/mod.rs",
+            "use crate::{grpc, telemetry::{self, Redacted}};\nfn a(b: grpc::Settings) {}",
+        ),
+        ("src/backend/echo/call.rs", "use super::super::Operation;"),
         ("src/app/mod.rs", "use crate::{broker::Broker, store::Store};"),
     ];
     for (path, text) in good {
