@@ -1,0 +1,286 @@
+//! Asking for a session, going away, and giving one back: who gets which session, and when.
+
+use super::{Action, Core, Grant, Reply, SessionKey, SessionState, Waiter, WaiterKey};
+use crate::{
+    clock::Time,
+    pool::{Priority, Refusal},
+};
+
+/// A request, as the core sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) deadline: Time,
+    pub(crate) priority: Priority,
+    /// False: an idle session or nothing.
+    pub(crate) wait: bool,
+    /// The shell's own name for the request, which comes back in its action.
+    pub(crate) tag: usize,
+}
+
+/// How a holder leaves its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// As a new one.
+    Clean,
+    /// With something to be removed.
+    Dirty,
+    /// In the middle of a call.
+    Interrupted,
+    /// Useless.
+    Broken,
+}
+
+impl Core {
+    /// Somebody asks for a session. A newcomer never passes a queue.
+    pub(crate) fn acquire(&mut self, now: Time, wanted: Wanted) -> Reply {
+        self.expire(now);
+        self.counters.acquires += 1;
+        if self.waiters.is_empty()
+            && !self.paused
+            && let Some((key, record)) = self.sessions.newest_idle()
+            && !self.needs_probe(now, record.fresh_at())
+        {
+            return Reply::Granted(self.grant(now, key, now));
+        }
+        match self.objection(now, &wanted) {
+            Some(refusal) => {
+                self.counters.refused += 1;
+                Reply::Refused(refusal)
+            }
+            None => Reply::Waiting(self.enqueue(now, wanted)),
+        }
+    }
+
+    /// Why a request may not even wait. An idle session whose probe would come first is worth waiting for.
+    fn objection(&self, now: Time, wanted: &Wanted) -> Option<Refusal> {
+        if let Some(why) = self.ending {
+            return Some(why.into());
+        }
+        let probe_helps = !self.paused && self.sessions.counts().idle > 0;
+        if wanted.deadline <= now || !(wanted.wait || probe_helps) {
+            return Some(self.refusal_at_deadline(now, now));
+        }
+        if let Some(failing) = &self.dialing.failing
+            && failing.permanent
+            && now < failing.retry_at
+            && !probe_helps
+        {
+            return self.unreachable(now);
+        }
+        let limit = self.settings.max_waiters;
+        (self.waiters.len() >= limit && !(probe_helps && self.waiters.is_empty()))
+            .then_some(Refusal::QueueFull { limit })
+    }
+
+    fn enqueue(&mut self, now: Time, wanted: Wanted) -> WaiterKey {
+        let mut waiter = Waiter::new(now, wanted.deadline, wanted.priority, wanted.tag);
+        waiter.patient = wanted.wait;
+        let key = self.waiters.push(waiter);
+        self.counters.peak_waiters = self.counters.peak_waiters.max(self.waiters.len());
+        self.serve(now);
+        self.open_more(now);
+        key
+    }
+
+    /// A waiter goes away. No-op for one that was answered already.
+    pub(crate) fn cancel(&mut self, waiter: WaiterKey) {
+        if self.waiters.remove(waiter).is_some() {
+            self.counters.cancelled += 1;
+        }
+    }
+
+    /// A holder gives its session back. No-op if it holds it no more.
+    pub(crate) fn release(&mut self, now: Time, key: SessionKey, how: Release) {
+        let Some(record) = self.sessions.in_state(key, SessionState::Leased) else {
+            return;
+        };
+        let held = now.since(record.since);
+        self.counters.hold.record(held);
+        self.dialing.hold.note(held);
+        if how == Release::Broken || self.unfit(key) || self.retires_now(now, key) {
+            self.close(now, key);
+            self.open_more(now);
+            return;
+        }
+        if how == Release::Clean {
+            self.settle(now, key, now);
+            return;
+        }
+        self.sessions.set_state(key, SessionState::Resetting, now);
+        let task = self.task(key);
+        let settle = how == Release::Interrupted;
+        self.actions.push(Action::Restore { task, settle });
+    }
+
+    /// A session was brought to a clean state, or could not be.
+    pub(crate) fn restored(&mut self, now: Time, key: SessionKey, clean: bool) {
+        if self.sessions.in_state(key, SessionState::Resetting).is_none() {
+            return;
+        }
+        if clean && !self.unfit(key) {
+            self.settle(now, key, now);
+        } else {
+            self.close(now, key);
+            self.open_more(now);
+        }
+    }
+
+    /// A probe has ended.
+    pub(crate) fn probed(&mut self, now: Time, key: SessionKey, alive: bool) {
+        let Some(record) = self.sessions.in_state(key, SessionState::Probing) else {
+            return;
+        };
+        let free_since = record.idle_since;
+        self.wanted_probes -= u32::from(record.wanted);
+        if let Some(record) = self.sessions.get_mut(key) {
+            record.wanted = false;
+        }
+        if !alive || self.unfit(key) {
+            self.close(now, key);
+        } else {
+            if let Some(record) = self.sessions.get_mut(key) {
+                record.checked_at = now;
+            }
+            self.settle(now, key, free_since);
+        }
+        self.serve(now);
+        self.dismiss_impatient(now);
+        self.look_again(now);
+        self.open_more(now);
+    }
+
+    /// A clean session is free: the best waiter gets it in this very step; without one it becomes idle.
+    pub(super) fn settle(&mut self, now: Time, key: SessionKey, free_since: Time) {
+        self.expire(now);
+        if !self.paused && self.grant_to_best(now, key) {
+            return;
+        }
+        if let Some(record) = self.sessions.get_mut(key) {
+            record.idle_since = free_since;
+        }
+        self.sessions.set_state(key, SessionState::Idle, now);
+        self.trim(now);
+        self.arm(now, key);
+    }
+
+    fn grant_to_best(&mut self, now: Time, key: SessionKey) -> bool {
+        if self.waiters.is_empty() {
+            return false;
+        }
+        let best = self.waiters.best(now, self.settings.ageing);
+        let Some(waiter) = best.and_then(|best| self.waiters.remove(best)) else {
+            return false;
+        };
+        let grant = self.grant(now, key, waiter.arrived);
+        let tag = waiter.tag;
+        self.actions.push(Action::Grant { tag, grant });
+        true
+    }
+
+    fn grant(&mut self, now: Time, session: SessionKey, arrived: Time) -> Grant {
+        let number = self.next_number();
+        let waited = now.since(arrived);
+        self.counters.granted += 1;
+        self.counters.wait.record(waited);
+        self.sessions.set_state(session, SessionState::Leased, now);
+        let mut reused = false;
+        if let Some(record) = self.sessions.get_mut(session) {
+            reused = record.grants > 0;
+            record.grants += 1;
+            record.number = number;
+        }
+        self.counters.reused += u64::from(reused);
+        Grant {
+            session,
+            number,
+            reused,
+            waited,
+        }
+    }
+
+    /// Brings idle sessions and waiters together: fresh ones are granted, others probed, one for each waiter at most.
+    pub(super) fn serve(&mut self, now: Time) {
+        while !self.paused && !self.waiters.is_empty() {
+            let Some((key, record)) = self.sessions.newest_idle() else {
+                return;
+            };
+            if !self.needs_probe(now, record.fresh_at()) {
+                self.grant_to_best(now, key);
+            } else if self.wanted_probes < self.waiters.len() {
+                self.wanted_probes += 1;
+                self.probe(now, key, true);
+            } else {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn probe(&mut self, now: Time, key: SessionKey, wanted: bool) {
+        self.sessions.set_state(key, SessionState::Probing, now);
+        if let Some(record) = self.sessions.get_mut(key) {
+            record.wanted = wanted;
+        }
+        let task = self.task(key);
+        self.actions.push(Action::Probe(task));
+    }
+
+    fn needs_probe(&self, now: Time, fresh_at: Time) -> bool {
+        let health = self.settings.health.as_ref();
+        health.is_some_and(|health| now.since(fresh_at) >= health.probe_after_idle)
+    }
+
+    /// Refuses those whose time is up. Called before every grant, so that nobody is served after its deadline.
+    pub(super) fn expire(&mut self, now: Time) {
+        while let Some(key) = self.waiters.overdue(now) {
+            let Some(waiter) = self.waiters.remove(key) else {
+                return;
+            };
+            let refusal = self.refusal_at_deadline(now, waiter.arrived);
+            self.refuse(waiter.tag, refusal);
+        }
+    }
+
+    /// Refuses those who came for an idle session only, once no probe runs that could still give them one.
+    pub(super) fn dismiss_impatient(&mut self, now: Time) {
+        if self.wanted_probes > 0 && !self.paused {
+            return;
+        }
+        while let Some(waiter) = self.waiters.impatient().and_then(|key| self.waiters.remove(key)) {
+            let refusal = self.refusal_at_deadline(now, waiter.arrived);
+            self.refuse(waiter.tag, refusal);
+        }
+    }
+
+    /// Refuses everybody.
+    pub(super) fn refuse_all(&mut self, now: Time, refusal: &Refusal) {
+        while let Some(waiter) = self
+            .waiters
+            .best(now, self.settings.ageing)
+            .and_then(|best| self.waiters.remove(best))
+        {
+            self.refuse(waiter.tag, refusal.clone());
+        }
+    }
+
+    fn refuse(&mut self, tag: usize, refusal: Refusal) {
+        self.counters.refused += 1;
+        self.actions.push(Action::Refuse { tag, refusal });
+    }
+
+    /// What kept a request waiting until its deadline.
+    fn refusal_at_deadline(&self, now: Time, arrived: Time) -> Refusal {
+        if self.paused {
+            return Refusal::Paused;
+        }
+        let waited = now.since(arrived);
+        self.unreachable(now).unwrap_or(Refusal::Timeout { waited })
+    }
+
+    /// The refusal of a failing backend, if it fails.
+    pub(super) fn unreachable(&self, now: Time) -> Option<Refusal> {
+        self.dialing.failing.as_ref().map(|failing| Refusal::Unreachable {
+            message: failing.message.clone(),
+            retry_after: Some(failing.retry_at.since(now)),
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! The pool's rules as a state machine: events and the time in, actions out. No async, no I/O, no clock, no
+//! randomness but what follows from a seed. A file for each kind of event: asking (granting), opening, closing,
+//! upkeep, control; and one for each thing it keeps: sessions, waiters, dialing, counters.
+//!
+//! Invariants after every event: the counts of the states add up to the sessions there are; nothing is dialed above
+//! the cap; no fresh idle session stands beside a waiter unless the pool is paused; gauges are zero when nothing is
+//! there.
+
+mod closing;
+mod control;
+mod counters;
+mod deadlines;
+mod dialing;
+mod granting;
+mod histogram;
+mod opening;
+mod random;
+mod sessions;
+mod upkeep;
+mod waiters;
+
+use std::time::Duration;
+
+use self::{
+    counters::Counters, dialing::Dialing, random::Random, sessions::Sessions, upkeep::Upkeep,
+    waiters::Waiters,
+};
+pub use self::{counters::Stats, histogram::Histogram, sessions::SessionState};
+pub(crate) use self::{
+    granting::{Release, Wanted},
+    sessions::SessionKey,
+    waiters::{Waiter, WaiterKey},
+};
+use crate::{
+    clock::Time,
+    pool::{Ending, Refusal, Settings},
+};
+
+/// Bits of a fence number that count grants; the boot number is above them, so that fences rise over restarts.
+const GRANT_BITS: u32 = 40;
+
+/// What the shell has to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Hand a session to the waiter with this tag.
+    Grant { tag: usize, grant: Grant },
+    /// Tell the waiter with this tag no.
+    Refuse { tag: usize, refusal: Refusal },
+    /// Open the session.
+    Dial(Task),
+    /// Check the session.
+    Probe(Task),
+    /// Bring the session to a clean state, after settling it if it was interrupted.
+    Restore { task: Task, settle: bool },
+    /// Close the session.
+    Close(SessionKey),
+}
+
+/// Work of the pool's own on a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Task {
+    /// The session.
+    pub(crate) session: SessionKey,
+    /// The fence number under which the pool works.
+    pub(crate) number: u64,
+}
+
+/// A session's new holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// The session.
+    pub(crate) session: SessionKey,
+    /// The holder's fence number.
+    pub(crate) number: u64,
+    /// Whether somebody had it before.
+    pub(crate) reused: bool,
+    /// How long the request waited.
+    pub(crate) waited: Duration,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// A session, at once.
+    Granted(Grant),
+    /// An action will follow.
+    Waiting(WaiterKey),
+    /// No.
+    Refused(Refusal),
+}
+
+/// A pool's state.
+#[derive(Debug)]
+pub(crate) struct Core {
+    settings: Settings,
+    /// A further limit from outside, such as the cluster's share.
+    ceiling: Option<u32>,
+    sessions: Sessions,
+    waiters: Waiters,
+    dialing: Dialing,
+    upkeep: Upkeep,
+    counters: Counters,
+    random: Random,
+    paused: bool,
+    ending: Option<Ending>,
+    /// Sessions to have open for a while, and until when.
+    warm: Option<(u32, Time)>,
+    /// Rises when sessions are to be replaced.
+    epoch: u32,
+    /// The last fence number given.
+    number: u64,
+    /// Probes with a waiter behind them.
+    wanted_probes: u32,
+    actions: Vec<Action>,
+}
+
+impl Core {
+    pub(crate) fn new(now: Time, boot: u32, seed: u64, settings: Settings) -> Self {
+        let mut core = Self {
+            settings,
+            ceiling: None,
+            sessions: Sessions::new(),
+            waiters: Waiters::new(),
+            dialing: Dialing::new(),
+            upkeep: Upkeep::new(),
+            counters: Counters::default(),
+            random: Random::new(seed),
+            paused: false,
+            ending: None,
+            warm: None,
+            epoch: 0,
+            number: u64::from(boot) << GRANT_BITS,
+            wanted_probes: 0,
+            actions: Vec::new(),
+        };
+        core.open_more(now);
+        core
+    }
+
+    /// The actions since the last call. Give the emptied vector back with [`Core::recycle_actions`] to spare an
+    /// allocation.
+    pub(crate) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    pub(crate) fn recycle_actions(&mut self, actions: Vec<Action>) {
+        if self.actions.is_empty() {
+            self.actions = actions;
+        }
+    }
+
+    /// When [`Core::tick`] has something to do, at the latest: [`Time::NEVER`] if time alone changes nothing.
+    pub(crate) fn next_deadline(&self) -> Time {
+        let warm = self.warm.map_or(Time::NEVER, |(_, until)| until);
+        self.waiters
+            .earliest_deadline()
+            .min(self.dialing.wake_at)
+            .min(self.dialing.raise_at())
+            .min(self.upkeep.at)
+            .min(warm)
+    }
+
+    /// Time has passed. Harmless at any time and any number of times.
+    pub(crate) fn tick(&mut self, now: Time) {
+        self.expire(now);
+        if self.warm.is_some_and(|(_, until)| until <= now) {
+            self.warm = None;
+        }
+        if self.dialing.raise_at() <= now {
+            let limit = self.limit();
+            self.dialing.raise(now, limit);
+        }
+        if self.upkeep.at <= now {
+            self.sweep(now);
+        }
+        self.open_more(now);
+    }
+
+    /// Sessions at most, as the definition and the outside say.
+    fn limit(&self) -> u32 {
+        let max = self.settings.max_sessions;
+        self.ceiling.map_or(max, |ceiling| ceiling.min(max))
+    }
+
+    /// Sessions at most, as the backend allows too.
+    pub(crate) fn cap(&self) -> u32 {
+        let limit = self.limit();
+        self.dialing.learned().map_or(limit, |learned| learned.min(limit))
+    }
+
+    /// Sessions to keep open whether they are needed or not. A paused pool opens only what was asked for by name.
+    fn floor(&self) -> u32 {
+        if self.ending.is_some() {
+            return 0;
+        }
+        let min = if self.paused {
+            0
+        } else {
+            self.settings.min_sessions
+        };
+        let warm = self.warm.map_or(0, |(target, _)| target);
+        min.max(warm).min(self.cap())
+    }
+
+    /// The next fence number.
+    const fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn task(&mut self, session: SessionKey) -> Task {
+        let number = self.next_number();
+        Task { session, number }
+    }
+}

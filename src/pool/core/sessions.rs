@@ -1,0 +1,308 @@
+//! The sessions: a slab whose keys carry a generation, so that an event of a session that has gone meets nobody; the
+//! idle ones linked into a stack, the one that became idle last on top; and a count for each state, changed in the
+//! same step as the state.
+
+use crate::clock::Time;
+
+const NONE: usize = usize::MAX;
+
+/// One session for as long as it counts. A later session in the same place has another generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SessionKey {
+    index: usize,
+    generation: u32,
+}
+
+impl SessionKey {
+    /// Its place in the slab; the shell keeps what belongs to the session at the same place.
+    pub(crate) const fn index(self) -> usize {
+        self.index
+    }
+}
+
+/// What a session is doing. In every state it counts against the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SessionState {
+    /// It is being opened. Exits: Leased or Idle when it is open, Closing when nobody wants it any more, gone when
+    /// the dial failed.
+    Dialing,
+    /// It waits for a holder. Exits: Leased, Probing, Closing.
+    Idle,
+    /// Someone holds it, or was granted it and has not looked yet. Exits: Leased by the next one or Idle when given
+    /// back clean, Resetting when not, Closing when broken or no longer wanted.
+    Leased,
+    /// It is being checked. Exits: Leased or Idle when it lives, Closing when it does not.
+    Probing,
+    /// It is being brought to a clean state. Exits: Leased or Idle when it is clean, Closing when it is not.
+    Resetting,
+    /// It is being closed. Exit: gone, when the peer has confirmed or the time for it has passed.
+    Closing,
+}
+
+/// Sessions in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) dialing: u32,
+    pub(crate) idle: u32,
+    pub(crate) leased: u32,
+    pub(crate) probing: u32,
+    pub(crate) resetting: u32,
+    pub(crate) closing: u32,
+}
+
+impl Counts {
+    /// All of them.
+    pub(crate) const fn total(self) -> u32 {
+        self.dialing + self.live() + self.closing
+    }
+
+    /// Those that are open and not on their way out.
+    pub(crate) const fn live(self) -> u32 {
+        self.idle + self.leased + self.probing + self.resetting
+    }
+
+    const fn of(&mut self, state: SessionState) -> &mut u32 {
+        match state {
+            SessionState::Dialing => &mut self.dialing,
+            SessionState::Idle => &mut self.idle,
+            SessionState::Leased => &mut self.leased,
+            SessionState::Probing => &mut self.probing,
+            SessionState::Resetting => &mut self.resetting,
+            SessionState::Closing => &mut self.closing,
+        }
+    }
+}
+
+/// What the core knows of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    state: SessionState,
+    generation: u32,
+    newer: usize,
+    older: usize,
+    /// When it entered its state.
+    pub(crate) since: Time,
+    /// When it came free last; a probe does not change it, or idle sessions would never grow old.
+    pub(crate) idle_since: Time,
+    /// When it was opened.
+    pub(crate) born: Time,
+    /// When its life ends, drawn once at its birth.
+    pub(crate) retire_at: Time,
+    /// When a probe last found it alive.
+    pub(crate) checked_at: Time,
+    /// Its share of the probe interval in thousandths, drawn once, so that probes do not come all together.
+    pub(crate) stagger: u64,
+    /// The recycling that it was dialed under.
+    pub(crate) epoch: u32,
+    /// Grants so far.
+    pub(crate) grants: u64,
+    /// The number of its last grant.
+    pub(crate) number: u64,
+    /// Whether it is closed as soon as it comes free.
+    pub(crate) doomed: bool,
+    /// Whether it closes because its life has ended.
+    pub(crate) retiring: bool,
+    /// Whether a waiter is behind its probe.
+    pub(crate) wanted: bool,
+    /// Whether it is opened only to see whether that works.
+    pub(crate) check: bool,
+}
+
+impl Record {
+    pub(crate) const fn state(&self) -> SessionState {
+        self.state
+    }
+
+    /// When it was last known to live.
+    pub(crate) fn fresh_at(&self) -> Time {
+        self.idle_since.max(self.checked_at)
+    }
+}
+
+/// All sessions of a pool.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    records: Vec<Option<Record>>,
+    free: Vec<usize>,
+    next_generation: u32,
+    counts: Counts,
+    newest: usize,
+    oldest: usize,
+}
+
+impl Sessions {
+    pub(crate) const fn new() -> Self {
+        Self {
+            records: Vec::new(),
+            free: Vec::new(),
+            next_generation: 0,
+            counts: Counts {
+                dialing: 0,
+                idle: 0,
+                leased: 0,
+                probing: 0,
+                resetting: 0,
+                closing: 0,
+            },
+            newest: NONE,
+            oldest: NONE,
+        }
+    }
+
+    pub(crate) const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// A new session, which is being dialed.
+    pub(crate) fn insert(&mut self, now: Time, epoch: u32) -> SessionKey {
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = self.next_generation;
+        let record = Record::dialing(now, epoch, generation);
+        let index = self.free.pop().unwrap_or(self.records.len());
+        match self.records.get_mut(index) {
+            Some(place) => *place = Some(record),
+            None => self.records.push(Some(record)),
+        }
+        self.counts.dialing += 1;
+        SessionKey { index, generation }
+    }
+
+    /// Takes a session off the books. No-op for one that has gone.
+    pub(crate) fn remove(&mut self, key: SessionKey) -> Option<Record> {
+        let state = self.get(key)?.state;
+        self.unlink(key.index, state);
+        *self.counts.of(state) -= 1;
+        self.free.push(key.index);
+        self.records.get_mut(key.index)?.take()
+    }
+
+    pub(crate) fn get(&self, key: SessionKey) -> Option<&Record> {
+        self.at(key.index)
+            .filter(|record| record.generation == key.generation)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: SessionKey) -> Option<&mut Record> {
+        self.at_mut(key.index)
+            .filter(|record| record.generation == key.generation)
+    }
+
+    /// The session, if it is in this state: an event that comes too late finds it in another.
+    pub(crate) fn in_state(&self, key: SessionKey, state: SessionState) -> Option<&Record> {
+        self.get(key).filter(|record| record.state == state)
+    }
+
+    /// Moves a session into a state, count and stack included.
+    pub(crate) fn set_state(&mut self, key: SessionKey, state: SessionState, now: Time) {
+        let Some(record) = self.get_mut(key) else { return };
+        let before = record.state;
+        record.state = state;
+        record.since = now;
+        if before == state {
+            return;
+        }
+        *self.counts.of(before) -= 1;
+        *self.counts.of(state) += 1;
+        self.unlink(key.index, before);
+        if state == SessionState::Idle {
+            self.link(key.index);
+        }
+    }
+
+    /// The idle session that came free last: reused first, so that the others grow old enough to be closed.
+    pub(crate) fn newest_idle(&self) -> Option<(SessionKey, &Record)> {
+        self.keyed(self.newest)
+    }
+
+    /// The idle session that came free first.
+    pub(crate) fn oldest_idle(&self) -> Option<(SessionKey, &Record)> {
+        self.keyed(self.oldest)
+    }
+
+    /// The idle session that came free right after this one.
+    pub(crate) fn next_newer(&self, key: SessionKey) -> Option<SessionKey> {
+        let newer = self.get(key)?.newer;
+        self.keyed(newer).map(|(key, _)| key)
+    }
+
+    /// All sessions, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionKey, &Record)> {
+        (0..self.records.len()).filter_map(|index| self.keyed(index))
+    }
+
+    fn keyed(&self, index: usize) -> Option<(SessionKey, &Record)> {
+        let record = self.at(index)?;
+        let generation = record.generation;
+        Some((SessionKey { index, generation }, record))
+    }
+
+    fn at(&self, index: usize) -> Option<&Record> {
+        self.records.get(index)?.as_ref()
+    }
+
+    fn at_mut(&mut self, index: usize) -> Option<&mut Record> {
+        self.records.get_mut(index)?.as_mut()
+    }
+
+    /// Puts an idle session into the stack by the time it came free: on top at once when it has just come free.
+    fn link(&mut self, index: usize) {
+        let Some(since) = self.at(index).map(|record| record.idle_since) else {
+            return;
+        };
+        let (mut newer, mut older) = (NONE, self.newest);
+        while let Some(other) = self.at(older).filter(|other| other.idle_since > since) {
+            (newer, older) = (older, other.older);
+        }
+        if let Some(record) = self.at_mut(index) {
+            (record.newer, record.older) = (newer, older);
+        }
+        match self.at_mut(newer) {
+            Some(record) => record.older = index,
+            None => self.newest = index,
+        }
+        match self.at_mut(older) {
+            Some(record) => record.newer = index,
+            None => self.oldest = index,
+        }
+    }
+
+    fn unlink(&mut self, index: usize, state: SessionState) {
+        if state != SessionState::Idle {
+            return;
+        }
+        let Some(record) = self.at_mut(index) else { return };
+        let (newer, older) = (record.newer, record.older);
+        (record.newer, record.older) = (NONE, NONE);
+        match self.at_mut(newer) {
+            Some(record) => record.older = older,
+            None => self.newest = older,
+        }
+        match self.at_mut(older) {
+            Some(record) => record.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+}
+
+impl Record {
+    const fn dialing(now: Time, epoch: u32, generation: u32) -> Self {
+        Self {
+            state: SessionState::Dialing,
+            generation,
+            newer: NONE,
+            older: NONE,
+            since: now,
+            idle_since: now,
+            born: now,
+            retire_at: Time::NEVER,
+            checked_at: now,
+            stagger: 1000,
+            epoch,
+            grants: 0,
+            number: 0,
+            doomed: false,
+            retiring: false,
+            wanted: false,
+            check: false,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The pool's own work on sessions: a task for each dial, probe, reset and close, each bounded in time. A backend
+//! that panics counts as one that failed, so no place is ever lost to it.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tracing::{debug, warn};
+
+use super::{
+    Pool,
+    core::SessionKey,
+    exchange::{Face, Job, NewSession, Seat},
+};
+use crate::backend::{Cleanliness, DialError, DialErrorKind, Session, SessionLost};
+
+type Boxed = Box<dyn Session>;
+
+impl Pool {
+    /// Carries out one job.
+    pub(super) async fn carry_out(self: Arc<Self>, job: Job<Boxed>) {
+        match job {
+            Job::Dial(new) => self.dial(new).await,
+            Job::Probe(key, seat) => self.probe(key, seat).await,
+            Job::Restore { key, seat, settle } => self.restore(key, seat, settle).await,
+            Job::Close(key, seat) => self.close(key, seat).await,
+        }
+    }
+
+    async fn dial(self: Arc<Self>, new: NewSession) {
+        let key = new.key;
+        let todo = match self.open(&new).await {
+            Ok(seat) => {
+                debug!(pool = %self.name, session = %seat.face.id, endpoint = %seat.face.endpoint, "session opened");
+                self.exchange.dialed(self.clock.now(), key, seat)
+            }
+            Err(error) => {
+                let todo = self.report_failure(key, error);
+                // A dial that ended late must not write any more either.
+                new.face.fence.shut();
+                todo
+            }
+        };
+        self.finish(todo);
+    }
+
+    /// Opens a session within the time for that.
+    pub(super) async fn open(&self, new: &NewSession) -> Result<Seat<Boxed>, DialError> {
+        let limit = self.exchange.look(|core| core.settings().connect);
+        debug!(pool = %self.name, session = %new.face.id, "dialing");
+        let dialing = self.backend().dial(Arc::clone(&new.face.fence));
+        let session = match bounded(limit, dialing).await {
+            Ok(dialed) => dialed?,
+            Err(why) => return Err(transient(format!("opening a session {why}"))),
+        };
+        let face = Face {
+            fence: Arc::clone(&new.face.fence),
+            id: Arc::clone(&new.face.id),
+            endpoint: Arc::clone(session.endpoint()),
+        };
+        let face = Arc::new(face);
+        Ok(Seat { session, face })
+    }
+
+    /// Tells the core of a failed dial, and the log once for each time that the backend begins to fail.
+    pub(super) fn report_failure(&self, key: SessionKey, error: DialError) -> super::exchange::Todo<Boxed> {
+        let message = error.message.clone();
+        let (news, todo) = self.exchange.dial_failed(self.clock.now(), key, error);
+        if news {
+            warn!(pool = %self.name, error = %message, "the backend cannot be reached");
+        } else {
+            debug!(pool = %self.name, error = %message, "dial failed");
+        }
+        todo
+    }
+
+    async fn probe(self: Arc<Self>, key: SessionKey, mut seat: Seat<Boxed>) {
+        let limit = self
+            .exchange
+            .look(|core| core.settings().health.as_ref().map(|health| health.timeout));
+        let limit = limit.unwrap_or(Duration::from_secs(5));
+        let outcome = within(limit, seat.session.probe()).await;
+        self.note_loss(&seat.face, "probe", &outcome);
+        let todo = self
+            .exchange
+            .probed(self.clock.now(), key, seat.session, outcome.is_ok());
+        self.finish(todo);
+    }
+
+    async fn restore(self: Arc<Self>, key: SessionKey, mut seat: Seat<Boxed>, settle: bool) {
+        let limit = self.exchange.look(|core| core.settings().reset);
+        let outcome = within(limit, restore(&mut *seat.session, settle)).await;
+        self.note_loss(&seat.face, "reset", &outcome);
+        let todo = self
+            .exchange
+            .restored(self.clock.now(), key, seat.session, outcome.is_ok());
+        self.finish(todo);
+    }
+
+    fn note_loss(&self, face: &Face, work: &'static str, outcome: &Result<(), SessionLost>) {
+        if let Err(lost) = outcome {
+            debug!(pool = %self.name, session = %face.id, work, error = %lost, "session lost");
+        }
+    }
+
+    pub(super) async fn close(self: Arc<Self>, key: SessionKey, seat: Seat<Boxed>) {
+        let limit = self.exchange.look(|core| core.settings().close);
+        let confirmed = bounded(limit, seat.session.close()).await.is_ok();
+        debug!(pool = %self.name, session = %seat.face.id, confirmed, "session closed");
+        let todo = self.exchange.closed(self.clock.now(), key);
+        self.finish(todo);
+    }
+}
+
+/// Settles a session if a call on it was interrupted, then resets it if it is not clean.
+async fn restore(session: &mut dyn Session, settle: bool) -> Result<(), SessionLost> {
+    if settle {
+        session.settle().await?;
+    }
+    if session.cleanliness() == Cleanliness::Dirty {
+        session.reset().await?;
+    }
+    match session.cleanliness() {
+        Cleanliness::Clean => Ok(()),
+        Cleanliness::Dirty | Cleanliness::Broken => {
+            Err(SessionLost::because("it is not clean after its reset"))
+        }
+    }
+}
+
+/// As [`bounded`], for work that can lose the session.
+pub(super) async fn within(
+    limit: Duration,
+    work: impl Future<Output = Result<(), SessionLost>>,
+) -> Result<(), SessionLost> {
+    bounded(limit, work)
+        .await
+        .unwrap_or_else(|why| Err(SessionLost::because(why)))
+}
+
+/// Runs a backend's work for so long at most, and survives its panics.
+async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
+    match tokio::time::timeout(limit, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err("ended in a panic of the backend".to_owned()),
+        Err(_) => Err(format!("took longer than {limit:?}")),
+    }
+}
+
+fn transient(message: String) -> DialError {
+    let kind = DialErrorKind::Transient;
+    DialError { kind, message }
+}
