@@ -1,7 +1,7 @@
 //! Where sessions change hands: the core, the sessions themselves, and the waiters' tickets, under one lock.
 //!
 //! Lock discipline: lock, ask the core, move sessions and outcomes as it says, unlock; only then wake, spawn, and
-//! notify ([`Todo`]). Nothing under the lock blocks, calls a backend, or takes another lock. An outcome is in its
+//! notify ([`Todo`]). Nothing under the lock waits or calls a backend, and the only lock taken under it is a fence's own. An outcome is in its
 //! ticket before its waker is called, so a wake-up cannot be lost; a waiter that is dropped after its grant gives the
 //! session to the next one within the same locking.
 
