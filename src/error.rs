@@ -276,7 +276,7 @@ pub enum Error {
     },
     /// The backend answered with an error.
     #[error("the backend answered with an error: {}", .0.message)]
-    Backend(BackendError),
+    Backend(Box<BackendError>),
     /// A defect of the broker.
     #[error("an internal error of the broker; its log says more")]
     Internal {
@@ -304,8 +304,8 @@ pub struct Failure {
     pub error: Error,
     /// Whether the backend carried the call out; absent where there was nothing to carry out.
     pub executed: Option<Executed>,
-    /// Where.
-    pub place: Place,
+    /// Where. Boxed, so that results stay small.
+    pub place: Box<Place>,
 }
 
 impl Failure {
@@ -343,7 +343,7 @@ impl From<Error> for Failure {
         Self {
             error,
             executed: None,
-            place: Place::default(),
+            place: Box::default(),
         }
     }
 }

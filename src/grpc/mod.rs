@@ -1,24 +1,37 @@
 //! The wire: decodes requests, calls a use case, encodes the answer.
 
 mod accept;
+mod answer_stream;
+mod broker_service;
 mod connection;
 mod deadline;
+mod decode;
+mod delivery;
+mod encode;
 mod health;
 mod limits;
+mod page;
 mod preface;
 mod reflection;
 mod routes;
+mod stats_service;
+mod status;
 mod trace;
 mod workers;
 
 pub use self::{
     accept::{Acceptor, Settings},
+    answer_stream::AnswerStream,
+    broker_service::BrokerApi,
     connection::{Connection, WaitPermit},
     deadline::{Deadline, DeadlineBody, DeadlineFuture, Deadlines},
+    delivery::Delivery,
     health::{HealthService, PoolHealth},
     limits::{MAX_MESSAGE_BYTES, MAX_STREAMS, MAX_WAITING},
     reflection::add as add_reflection,
     routes::Services,
+    stats_service::StatsApi,
+    status::{DOMAIN, message, status},
     trace::{Traced, TracedBody, TracedFuture},
     workers::{Workers, serve},
 };

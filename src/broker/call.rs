@@ -1,0 +1,309 @@
+//! Runs one operation on a held session, within its limits, and judges what became of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Answer, Info, Policy};
+use crate::{
+    backend::{CallError, Completion, Event, Fence, Operation, Output, Sink, SinkClosed},
+    clock::{Clock, Time},
+    error::{Error, Executed, Failure},
+    pool::Held,
+};
+
+/// How long a caller may leave a full stream unread.
+const READER: Duration = Duration::from_secs(30);
+
+/// The largest answer of a unary call: what a gRPC client takes by default, less room for the rest of the message.
+pub const UNARY_LIMIT: usize = (4 << 20) - (64 << 10);
+
+/// One call: what to run and how long it may take.
+#[derive(Debug)]
+pub struct CallRequest {
+    /// What to run.
+    pub operation: Operation,
+    /// How long, from the grant to the last byte; the pool's if absent.
+    pub timeout: Option<Duration>,
+}
+
+/// A call's limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    timeout: Duration,
+    deadline: Time,
+    stall: Duration,
+}
+
+impl Limits {
+    pub(super) fn new(policy: &Policy, timeout: Option<Duration>, now: Time) -> Self {
+        let timeout = timeout.unwrap_or(policy.execute);
+        Self {
+            timeout,
+            deadline: now + timeout,
+            stall: policy.stall,
+        }
+    }
+}
+
+/// What a session needs after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// Nothing: it stands at a boundary.
+    Nothing,
+    /// It must be settled before anything else.
+    Settle,
+    /// It is gone.
+    Lost,
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) result: Result<Completion, Failure>,
+    pub(super) after: After,
+    /// The fence was shut: the lease ended in the middle of the call. Its end says how.
+    pub(super) shut: bool,
+}
+
+/// Why a call was stopped.
+enum Stop {
+    Shut,
+    Cancelled,
+    Gone,
+    TimedOut { what: &'static str, limit: Duration },
+}
+
+/// Knows whether anything was handed over since it was made.
+#[derive(Debug)]
+pub(super) struct Meter {
+    fence: Arc<Fence>,
+    sent: u64,
+}
+
+impl Meter {
+    pub(super) fn start(fence: &Arc<Fence>) -> Self {
+        Self {
+            fence: Arc::clone(fence),
+            sent: fence.sent(),
+        }
+    }
+
+    /// What is known of a call that got no final answer.
+    pub(super) fn executed(&self) -> Executed {
+        if self.fence.sent() == self.sent {
+            Executed::No
+        } else {
+            Executed::Unknown
+        }
+    }
+}
+
+/// Runs a call. Dropped, it cancels the call; then the session must be settled.
+pub(super) async fn run(
+    held: &mut Held,
+    operation: Operation,
+    sink: &mut Sink,
+    limits: Limits,
+    watched: Watched<'_>,
+) -> Outcome {
+    let fence = Arc::clone(held.fence());
+    let meter = Meter::start(&fence);
+    let events = match sink {
+        Sink::Stream(events) => Some(events.clone()),
+        Sink::Collect(_) => None,
+    };
+    let stopped = tokio::select! {
+        biased;
+        result = held.session().execute(operation, sink) => Err(result),
+        stop = watch(&fence, events, limits, watched) => Ok(stop),
+    };
+    match stopped {
+        Err(Ok(completion)) => Outcome {
+            result: Ok(completion),
+            after: After::Nothing,
+            shut: false,
+        },
+        // A call that fails because the fence is shut fails for that reason, whatever the backend's error says.
+        Err(Err(_)) if !fence.is_open() => stop_outcome(Stop::Shut, &meter),
+        Err(Err(error)) => error_outcome(error, &meter),
+        Ok(stop) => stop_outcome(stop, &meter),
+    }
+}
+
+/// What can stop a call from outside, beside its limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watched<'a> {
+    pub(super) clock: &'a Clock,
+    pub(super) cancel: Option<&'a CancellationToken>,
+}
+
+/// Returns when the call must stop.
+async fn watch(
+    fence: &Fence,
+    events: Option<mpsc::Sender<Event>>,
+    limits: Limits,
+    watched: Watched<'_>,
+) -> Stop {
+    let gone = async {
+        match &events {
+            Some(events) => events.closed().await,
+            None => std::future::pending().await,
+        }
+    };
+    let cancelled = async {
+        match watched.cancel {
+            Some(cancel) => cancel.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = fence.when_shut() => Stop::Shut,
+        () = gone => Stop::Gone,
+        () = cancelled => Stop::Cancelled,
+        () = watched.clock.sleep_until(limits.deadline) => Stop::TimedOut { what: "timeout", limit: limits.timeout },
+        stop = stalled(fence, events.as_ref(), limits, watched.clock) => stop,
+    }
+}
+
+/// Returns when nothing has moved for too long: the backend's fault (stall), or that of a caller who does not read.
+/// Looks four times in each span, so it may be late by a quarter of it.
+async fn stalled(fence: &Fence, events: Option<&mpsc::Sender<Event>>, limits: Limits, clock: &Clock) -> Stop {
+    let step = limits.stall.min(READER) / 4;
+    let mut seen = fence.progress();
+    let (mut idle_since, mut unread_since) = (clock.now(), None);
+    loop {
+        clock.sleep_until(clock.now() + step).await;
+        let now = clock.now();
+        let full = events.is_some_and(|events| events.capacity() == 0);
+        let moved = fence.progress() != seen;
+        seen = fence.progress();
+        unread_since = if full && !moved {
+            unread_since.or(Some(now))
+        } else {
+            None
+        };
+        if moved || full {
+            idle_since = now;
+        }
+        if now.since(idle_since) >= limits.stall {
+            return Stop::TimedOut {
+                what: "stall: no progress from the backend",
+                limit: limits.stall,
+            };
+        }
+        if unread_since.is_some_and(|since| now.since(since) >= READER) {
+            return Stop::TimedOut {
+                what: "the caller did not read the stream",
+                limit: READER,
+            };
+        }
+    }
+}
+
+fn stop_outcome(stop: Stop, meter: &Meter) -> Outcome {
+    let shut = matches!(stop, Stop::Shut);
+    let error = match stop {
+        // The lease's end replaces this; a one-shot is only ever cut by CloseSession or the end of a drain.
+        Stop::Shut => Error::LeaseRevoked {
+            how: "the session was closed",
+        },
+        Stop::Cancelled | Stop::Gone => Error::Cancelled,
+        Stop::TimedOut { what, limit } => Error::ExecuteTimeout { limit, what },
+    };
+    Outcome {
+        result: Err(Failure::from(error).executed(meter.executed())),
+        after: After::Settle,
+        shut,
+    }
+}
+
+fn error_outcome(error: CallError, meter: &Meter) -> Outcome {
+    let unless = |known: Option<Executed>| known.unwrap_or_else(|| meter.executed());
+    let (error, executed, after) = match error {
+        CallError::Invalid(faults) => {
+            let mut all = crate::error::Faults::below("operation");
+            for fault in faults.list() {
+                all.add(&fault.field, fault.message.clone());
+            }
+            (Error::Invalid { faults: all }, Executed::No, After::Nothing)
+        }
+        CallError::Backend(error, executed) => (Error::Backend(Box::new(error)), executed, After::Nothing),
+        CallError::Lost { message, executed } => {
+            (Error::SessionLost { message }, unless(executed), After::Lost)
+        }
+        CallError::Broken { message, executed } => match unless(executed) {
+            Executed::No => (
+                Error::BackendUnreachable {
+                    message,
+                    retry_after: None,
+                },
+                Executed::No,
+                After::Settle,
+            ),
+            executed @ (Executed::Yes | Executed::Unknown) => {
+                (Error::OutcomeUnknown { message }, executed, After::Settle)
+            }
+        },
+        CallError::Timeout { what, limit } => (
+            Error::ExecuteTimeout { limit, what },
+            meter.executed(),
+            After::Settle,
+        ),
+        CallError::Dial(error) => (
+            Error::BackendUnreachable {
+                message: error.message,
+                retry_after: None,
+            },
+            Executed::No,
+            After::Settle,
+        ),
+        CallError::Sink(SinkClosed::TooLarge) => (
+            Error::ResponseTooLarge { limit: UNARY_LIMIT },
+            meter.executed(),
+            After::Settle,
+        ),
+        CallError::Sink(SinkClosed::Gone) | CallError::Input => {
+            (Error::Cancelled, meter.executed(), After::Settle)
+        }
+    };
+    Outcome {
+        result: Err(Failure::from(error).executed(executed)),
+        after,
+        shut: false,
+    }
+}
+
+/// The facts about a call on a held session, before it runs.
+pub(super) fn info(held: &Held) -> Info {
+    Info {
+        session_id: Arc::clone(held.session_id()),
+        endpoint: Arc::clone(held.endpoint()),
+        attempt: 1,
+        reused: held.reused(),
+        fence: held.number(),
+        waited: held.waited(),
+        elapsed: Duration::ZERO,
+    }
+}
+
+/// Puts an answer together: the completion's output, or what the sink collected.
+pub(super) fn answer(completion: Completion, sink: Sink, mut info: Info, want_text: bool) -> Answer {
+    let (mut output, mut attributes) = match sink {
+        Sink::Collect(collected) => collected.into_parts(),
+        Sink::Stream(_) => (Output::None, Vec::new()),
+    };
+    if !matches!(completion.output, Output::None) {
+        output = completion.output;
+    }
+    attributes.extend(completion.attributes);
+    info.attempt += completion.retries;
+    Answer {
+        output,
+        attributes,
+        info,
+        want_text,
+    }
+}

@@ -1,0 +1,192 @@
+//! A lease's session: where it is kept between calls, and how it goes back to its pool.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::{Broker, PoolEntry, replay::Ledger};
+use crate::{
+    backend::Fence,
+    clock::Time,
+    error::{Error, Failure},
+    lease::{End, Ended, Status},
+    pool::{GiveBack, Held, Pool},
+};
+
+/// A lease's session, and what is known of the lease.
+///
+/// Lock discipline: `held` is a leaf, taken for a moment to put a session in or take it out. `ledger` may be held while
+/// the lease table is asked, never the other way round.
+#[derive(Debug)]
+pub struct LeasedSession {
+    /// The lease's number in the table.
+    pub number: u64,
+    /// The lease's public id.
+    pub id: String,
+    /// The pool and its policy.
+    pub entry: Arc<PoolEntry>,
+    /// The session's id.
+    pub session_id: Arc<str>,
+    /// The endpoint it is connected to.
+    pub endpoint: Arc<str>,
+    /// The fence of this grant.
+    pub fence_number: u64,
+    /// How long its caller waited.
+    pub waited: Duration,
+    /// Whether the session had served anyone before.
+    pub reused: bool,
+    /// What its holder calls itself.
+    pub client: Option<Arc<str>>,
+    /// When it was granted.
+    pub granted: Time,
+    pub(super) ledger: Mutex<Ledger>,
+    fence: Arc<Fence>,
+    discard: AtomicBool,
+    /// The session between calls; whoever runs a call has taken it out.
+    held: Mutex<Option<Held>>,
+}
+
+/// Who a lease is for.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub(super) entry: Arc<PoolEntry>,
+    pub(super) client: Option<Arc<str>>,
+    pub(super) granted: Time,
+}
+
+impl LeasedSession {
+    /// A lease's session; `held` goes in later if a stream keeps it.
+    pub(super) fn new(number: u64, id: String, held: &Held, holder: Holder) -> Self {
+        Self {
+            number,
+            id,
+            entry: holder.entry,
+            session_id: Arc::clone(held.session_id()),
+            endpoint: Arc::clone(held.endpoint()),
+            fence_number: held.number(),
+            waited: held.waited(),
+            reused: held.reused(),
+            client: holder.client,
+            granted: holder.granted,
+            ledger: Mutex::default(),
+            fence: Arc::clone(held.fence()),
+            discard: AtomicBool::new(false),
+            held: Mutex::new(None),
+        }
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.entry.pool
+    }
+
+    pub(super) const fn fence(&self) -> &Arc<Fence> {
+        &self.fence
+    }
+
+    pub(super) fn put(&self, held: Held) {
+        *self.held.lock() = Some(held);
+    }
+
+    pub(super) fn take(&self) -> Option<Held> {
+        self.held.lock().take()
+    }
+
+    /// Gives the session back to its pool.
+    pub(super) fn give_back(&self, held: Held, how: GiveBack) {
+        if self.discard.load(Ordering::SeqCst) {
+            held.give_back(GiveBack::Discard);
+        } else {
+            held.give_back(how);
+        }
+    }
+
+    /// A failure of this lease.
+    pub(super) fn failure(&self, error: Error) -> Failure {
+        Failure::from(error)
+            .pool(self.pool().name())
+            .lease(self.id.clone())
+            .endpoint(&self.endpoint)
+    }
+}
+
+impl Broker {
+    /// Ends a lease and sees to its session: an idle one goes back, a running call is cut at the fence and gives it
+    /// back itself. Returns what ended it, which is `end` or whatever came first.
+    pub(super) fn end_lease(&self, number: u64, end: End, discard: bool) -> End {
+        if discard && let Ok(leased) = self.leases.find(number) {
+            leased.discard.store(true, Ordering::SeqCst);
+        }
+        let ended = self.leases.end(number, end);
+        if let Ended::Before(before) = ended {
+            return before;
+        }
+        self.see_to(ended, end);
+        end
+    }
+
+    /// Sees to the session of a lease that has just ended.
+    pub(super) fn see_to(&self, ended: Ended<Arc<LeasedSession>>, end: End) {
+        if let Ended::Idle(leased) | Ended::Running(leased) = &ended {
+            self.forget_later(leased);
+        }
+        match ended {
+            Ended::Idle(leased) => {
+                tracing::debug!(lease = leased.id, pool = %leased.pool().name(), ?end, "lease ended");
+                if let Some(held) = leased.take() {
+                    leased.give_back(held, GiveBack::Used);
+                }
+            }
+            Ended::Running(leased) => {
+                tracing::debug!(lease = leased.id, pool = %leased.pool().name(), ?end, "lease ended in a call");
+                leased.fence.shut();
+            }
+            Ended::Before(_) => {}
+        }
+    }
+
+    /// Returns a session to its lease after a call, or to its pool if the lease has ended meanwhile.
+    ///
+    /// # Errors
+    /// How the lease ended.
+    pub(super) fn return_to_lease(
+        &self,
+        leased: &LeasedSession,
+        held: Held,
+        how: GiveBack,
+    ) -> Result<Status, End> {
+        // In this order: once the table says that nothing runs, whoever ends the lease looks for the session there.
+        leased.put(held);
+        let finished = self.leases.finish(leased.number);
+        if finished.is_err()
+            && let Some(held) = leased.take()
+        {
+            leased.give_back(held, how);
+        }
+        finished
+    }
+}
+
+/// What an Execute on an ended lease is told.
+#[must_use]
+pub fn end_error(end: End) -> Error {
+    match end {
+        End::Released => Error::LeaseReleased,
+        End::Expired => Error::LeaseExpired { how: "expired" },
+        End::HardLimit => Error::LeaseExpired { how: "hard limit" },
+        End::Revoked => Error::LeaseRevoked { how: "revoked" },
+        End::PoolDeleted => Error::LeaseRevoked { how: "pool deleted" },
+        End::SessionLost => Error::SessionLost {
+            message: "the lease's session is gone".to_owned(),
+        },
+        End::BrokerStopped => Error::BrokerDraining,
+        End::NotFound => Error::LeaseNotFound,
+    }
+}

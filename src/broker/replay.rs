@@ -1,0 +1,187 @@
+//! Calls that may be repeated: by sequence number on a lease, by request id on a pool. One state machine serves both.
+
+use futures_util::future::{BoxFuture, Shared};
+use ring::digest;
+use uuid::Uuid;
+
+use super::{
+    CallResult,
+    acquire::other_contents,
+    answers::{AnswerKey, Answers},
+};
+use crate::error::{Error, Executed, Failure};
+
+/// What a request asks for, so that the same id with other contents is noticed. A SHA-256 of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of an encoded request.
+    #[must_use]
+    pub fn of(request: &[u8]) -> Self {
+        let digest = digest::digest(&digest::SHA256, request);
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Self(bytes)
+    }
+}
+
+/// A running call that repeats can join.
+pub(super) type SharedCall = Shared<BoxFuture<'static, CallResult>>;
+
+/// What became of a call that may be repeated.
+///
+/// Running → Answered | Gone | Unknown; or, if it was not executed, the call is forgotten.
+#[derive(Clone, Debug)]
+pub(super) enum Fate {
+    /// It runs. Streams cannot be joined.
+    Running(Option<SharedCall>),
+    /// Its answer is kept, unless it had to make room.
+    Answered(AnswerKey),
+    /// It was executed; its answer was streamed or is too large to keep.
+    Gone,
+    /// It was cancelled after something was handed over.
+    Unknown,
+}
+
+/// What a repeat is told.
+#[derive(Debug)]
+pub(super) enum Repeat {
+    /// Wait for the running call.
+    Join(SharedCall),
+    /// Here is the answer.
+    Replay(CallResult),
+}
+
+/// A call that may be repeated.
+#[derive(Clone, Debug)]
+pub(super) struct Repeatable {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) fate: Fate,
+}
+
+impl Repeatable {
+    /// What to tell a repeat with these contents; `streamed` repeats get no kept answer.
+    pub(super) fn repeat(&self, repeat: &Ask, answers: &mut Answers) -> Result<Repeat, Error> {
+        if self.fingerprint != repeat.fingerprint {
+            return Err(other_contents(repeat.field));
+        }
+        match &self.fate {
+            Fate::Running(Some(call)) if !repeat.streamed => Ok(Repeat::Join(call.clone())),
+            Fate::Answered(key) if !repeat.streamed => answers
+                .recall(*key)
+                .map(Repeat::Replay)
+                .ok_or(Error::AlreadyExecuted),
+            Fate::Running(_) | Fate::Answered(_) | Fate::Gone => Err(Error::AlreadyExecuted),
+            Fate::Unknown => Err(Error::OutcomeUnknown {
+                message: "this call was cancelled after it had been handed to the backend".to_owned(),
+            }),
+        }
+    }
+}
+
+/// A call that asks to be repeatable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) fingerprint: Fingerprint,
+    /// `seqno` or `request_id`, for messages.
+    pub(super) field: &'static str,
+    /// Whether its answer is a stream.
+    pub(super) streamed: bool,
+}
+
+/// What an ended call leaves for its repeats; `None` if it was not executed, so that a repeat runs.
+pub(super) fn fate(result: &CallResult, streamed: bool, answers: &mut Answers) -> Option<Fate> {
+    if let Err(failure) = result {
+        match failure.executed {
+            Some(Executed::No) => return None,
+            Some(Executed::Unknown) => return Some(Fate::Unknown),
+            Some(Executed::Yes) | None => {}
+        }
+    }
+    if streamed {
+        return Some(Fate::Gone);
+    }
+    Some(match answers.keep(result.clone()) {
+        Some(key) => Fate::Answered(key),
+        None => Fate::Gone,
+    })
+}
+
+/// A lease's numbered calls.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    last: u64,
+    call: Option<Repeatable>,
+    /// The call before the running one, to go back to if that is not executed.
+    before: Option<Repeatable>,
+    /// The request id that the lease was acquired with.
+    pub(super) request_id: Option<Uuid>,
+}
+
+impl Ledger {
+    /// Looks up a numbered call: `None` if it is new and may run.
+    pub(super) fn admit(
+        &self,
+        seqno: u64,
+        ask: &Ask,
+        answers: &mut Answers,
+    ) -> Result<Option<Repeat>, Error> {
+        if seqno == self.last + 1 {
+            return Ok(None);
+        }
+        if seqno > self.last {
+            return Err(Error::SeqnoGap {
+                got: seqno,
+                next: self.last + 1,
+            });
+        }
+        match &self.call {
+            Some(call) if seqno == self.last => call.repeat(ask, answers).map(Some),
+            _ => Err(Error::AlreadyExecuted),
+        }
+    }
+
+    /// Notes that the next call runs.
+    pub(super) fn start(&mut self, fingerprint: Fingerprint, call: Option<SharedCall>) {
+        self.last += 1;
+        self.before = self.call.replace(Repeatable {
+            fingerprint,
+            fate: Fate::Running(call),
+        });
+    }
+
+    /// Notes what became of the running call. If it was not executed, it used no number.
+    pub(super) fn end(&mut self, fate: Option<Fate>, answers: &mut Answers) {
+        let before = self.before.take();
+        match (fate, self.call.as_mut()) {
+            (Some(fate), Some(call)) => {
+                call.fate = fate;
+                // Only the last answer is kept.
+                if let Some(Fate::Answered(key)) = before.map(|call| call.fate) {
+                    answers.remove(key);
+                }
+            }
+            _ => {
+                self.last -= 1;
+                self.call = before;
+            }
+        }
+    }
+
+    /// Forgets the kept answer: the lease has ended.
+    pub(super) fn close(&mut self, answers: &mut Answers) {
+        if let Some(Fate::Answered(key)) = self.call.take().map(|call| call.fate) {
+            answers.remove(key);
+        }
+    }
+}
+
+/// The failure of a call whose task has gone without an answer.
+pub(super) fn vanished() -> Failure {
+    let source = std::io::Error::other("the call's task ended without an answer");
+    Failure::from(Error::Internal {
+        source: std::sync::Arc::new(source),
+    })
+    .executed(Executed::Unknown)
+}

@@ -1,0 +1,391 @@
+//! `OpenSession`: a lease that lives with its stream. Calls run one after another in the order they came; input is read
+//! always and bounded by credit, never by not reading, which would stall the connection's other streams.
+//!
+//! Loop: [`OpenSession::drive`], one task per stream.
+
+mod input;
+mod running;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::mpsc;
+
+use self::running::{Ran, Running};
+use super::{
+    Answer, Broker, CallRequest, Info, LeasedSession, Waiting, call::After, end_error, execute::inspect,
+    leased::Holder, on_lease::cut_failure,
+};
+use crate::{
+    backend::Event,
+    error::{Error, Executed, Failure, Faults},
+    lease::{End, Status, Terms},
+    pool::{GiveBack, Held},
+};
+
+/// Calls that may wait behind the running one.
+pub const QUEUED_CALLS: usize = 16;
+
+/// A message to an open session.
+#[derive(Debug)]
+pub enum SessionInput {
+    /// Run this after those before it.
+    Call(SessionCall),
+    /// A part of a call's body.
+    Input {
+        /// The call.
+        call_id: u64,
+        /// The bytes.
+        data: Bytes,
+        /// Whether it is the last part.
+        last: bool,
+    },
+    /// Cancel a call.
+    Cancel {
+        /// The call.
+        call_id: u64,
+    },
+    /// The message breaks the protocol: the session ends with this error.
+    Broken(Failure),
+}
+
+/// A call on an open session.
+#[derive(Debug)]
+pub struct SessionCall {
+    /// Its id.
+    pub id: u64,
+    /// What to run, or what is wrong with it.
+    pub request: Result<CallRequest, Failure>,
+    /// Whether to answer with events.
+    pub stream: bool,
+    /// Whether the body goes on in input messages.
+    pub more_input: bool,
+}
+
+/// A message from an open session; each goes with a call's id, or 0.
+#[derive(Debug)]
+pub enum SessionOutput {
+    /// A streamed call is about to run.
+    Accepted(Info),
+    /// An event of a streamed call.
+    Event(Event),
+    /// The end of a streamed call.
+    End(Arc<Answer>),
+    /// A whole answer.
+    Result(Arc<Answer>),
+    /// A call failed; with id 0, the session has ended.
+    Error(Failure),
+    /// The call may send this many bytes more.
+    InputCredit(u32),
+}
+
+/// What a stream's caller is told first.
+#[derive(Debug)]
+pub struct Opened {
+    /// The lease.
+    pub leased: Arc<LeasedSession>,
+    /// Its life.
+    pub status: Status,
+    /// Bytes of input that a call may send when it starts.
+    pub input_credit: u32,
+}
+
+/// Where the session's messages go.
+pub type Outbox = mpsc::Sender<(u64, SessionOutput)>;
+
+/// An open session. Drive it; dropped, its session is closed.
+#[derive(Debug)]
+pub struct OpenSession {
+    broker: Arc<Broker>,
+    leased: Arc<LeasedSession>,
+    held: Option<Held>,
+    out: Outbox,
+    queue: VecDeque<SessionCall>,
+    running: Option<Running>,
+    last_id: u64,
+    /// The stream's half-close has come: finish what is queued, then release.
+    half_closed: bool,
+}
+
+/// Why a session's stream is over.
+enum Over {
+    /// The caller half-closed, and everything is done.
+    Finished,
+    /// The caller reset the stream, or does not read.
+    Reset,
+    /// The lease ended.
+    Cut,
+    /// The session broke.
+    Lost(Failure),
+    /// The caller broke the protocol.
+    Broken(Failure),
+}
+
+impl Broker {
+    /// Waits for a session and leases it to a stream.
+    ///
+    /// # Errors
+    /// Why there is no session.
+    pub async fn open_session(
+        self: &Arc<Self>,
+        pool: &str,
+        waiting: &Waiting,
+        out: Outbox,
+    ) -> Result<(Opened, OpenSession), Failure> {
+        let entry = self.pools.get(pool)?;
+        let held = self.take_session(&entry, waiting).await?;
+        let terms = Terms {
+            bounds: entry.policy().lease,
+            ttl: None,
+            bound: true,
+        };
+        let holder = Holder {
+            entry,
+            client: waiting.client.clone(),
+            granted: self.clock.now(),
+        };
+        let (leased, status) = self.leases.grant(terms, |number| {
+            let id = self.tokens.public_id(number);
+            Arc::new(LeasedSession::new(number, id, &held, holder))
+        });
+        // For the table a call runs for as long as the stream lives: whoever ends the lease only shuts the fence, and
+        // the stream's task gives the session back.
+        if let Err(end) = self.leases.begin(leased.number) {
+            held.give_back(GiveBack::Used);
+            return Err(leased.failure(end_error(end)).executed(Executed::No));
+        }
+        let opened = Opened {
+            leased: Arc::clone(&leased),
+            status,
+            input_credit: input::WINDOW,
+        };
+        let session = OpenSession {
+            broker: Arc::clone(self),
+            leased,
+            held: Some(held),
+            out,
+            queue: VecDeque::new(),
+            running: None,
+            last_id: 0,
+            half_closed: false,
+        };
+        Ok((opened, session))
+    }
+}
+
+impl OpenSession {
+    /// Runs the session to its end. `inbound` yields `None` in place of a message when the stream was reset, and ends
+    /// at the half-close.
+    pub async fn drive(mut self, inbound: impl Stream<Item = Option<SessionInput>> + Send + Unpin) {
+        let over = self.turn_over(inbound).await;
+        self.end(over).await;
+    }
+
+    async fn turn_over(&mut self, mut inbound: impl Stream<Item = Option<SessionInput>> + Unpin) -> Over {
+        let fence = Arc::clone(self.leased.fence());
+        loop {
+            let step = tokio::select! {
+                biased;
+                ran = Running::next(&mut self.running) => self.ran(ran).await,
+                message = inbound.next(), if !self.half_closed => match message {
+                    Some(Some(message)) => self.receive(message).await,
+                    Some(None) => Err(Over::Reset),
+                    None => {
+                        self.half_closed = true;
+                        Ok(())
+                    }
+                },
+                () = fence.when_shut(), if self.running.is_none() => Err(Over::Cut),
+                () = self.out.closed() => Err(Over::Reset),
+            };
+            let step = match step {
+                Ok(()) => self.start_next().await,
+                Err(over) => Err(over),
+            };
+            match step {
+                Ok(()) if self.half_closed && self.running.is_none() => return Over::Finished,
+                Ok(()) => {}
+                Err(over) => return over,
+            }
+        }
+    }
+
+    async fn receive(&mut self, message: SessionInput) -> Result<(), Over> {
+        match message {
+            SessionInput::Call(call) => self.enqueue(call).await,
+            SessionInput::Input { call_id, data, last } => self.input(call_id, data, last).await,
+            SessionInput::Cancel { call_id } => self.cancel(call_id).await,
+            SessionInput::Broken(failure) => Err(Over::Broken(failure)),
+        }
+    }
+
+    async fn enqueue(&mut self, call: SessionCall) -> Result<(), Over> {
+        let next = self.last_id + 1;
+        if call.id != next {
+            let message = format!("call ids go up by one: the next one is {next}");
+            return Err(Over::Broken(invalid("call.id", message)));
+        }
+        self.last_id = call.id;
+        if self.queue.len() >= QUEUED_CALLS {
+            let limit = u32::try_from(QUEUED_CALLS).unwrap_or(u32::MAX);
+            return self.refuse(call.id, Error::QueueFull { limit }).await;
+        }
+        self.queue.push_back(call);
+        Ok(())
+    }
+
+    async fn cancel(&mut self, id: u64) -> Result<(), Over> {
+        if let Some(running) = self.running.as_ref().filter(|running| running.id == id) {
+            running.cancel.cancel();
+            return Ok(());
+        }
+        if let Some(at) = self.queue.iter().position(|call| call.id == id) {
+            self.queue.remove(at);
+            return self.refuse(id, Error::Cancelled).await;
+        }
+        Ok(())
+    }
+
+    /// Starts the next call if none runs. Calls that cannot run are answered on the way.
+    async fn start_next(&mut self) -> Result<(), Over> {
+        while self.running.is_none() {
+            let Some(call) = self.queue.pop_front() else {
+                return Ok(());
+            };
+            let id = call.id;
+            let checked = call.request.and_then(|request| {
+                inspect(&self.leased.entry, &request.operation)?;
+                Ok(request)
+            });
+            match (checked, self.held.take()) {
+                (Ok(request), Some(held)) => {
+                    let shape = running::Shape {
+                        id,
+                        stream: call.stream,
+                        more_input: call.more_input,
+                    };
+                    self.running = Some(Running::start(self, held, request, shape));
+                    if call.more_input {
+                        self.emit(id, SessionOutput::InputCredit(input::WINDOW)).await?;
+                    }
+                }
+                (Err(failure), held) => {
+                    self.held = held;
+                    let failure = failure.executed(Executed::No);
+                    self.emit(id, SessionOutput::Error(failure)).await?;
+                }
+                (Ok(_), None) => return Err(Over::Cut),
+            }
+        }
+        Ok(())
+    }
+
+    /// A call has ended, or its body was read further.
+    async fn ran(&mut self, ran: Ran) -> Result<(), Over> {
+        match ran {
+            Ran::Took(bytes) => self.credit(bytes).await,
+            Ran::Ended(ended) => {
+                self.running = None;
+                self.held = ended.held;
+                if ended.shut {
+                    return Err(Over::Cut);
+                }
+                if let (After::Lost, Some(failure)) = (ended.after, ended.failure) {
+                    return Err(Over::Lost(failure));
+                }
+                if ended.unread {
+                    return Err(Over::Reset);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn refuse(&mut self, id: u64, error: Error) -> Result<(), Over> {
+        let failure = self.leased.failure(error).executed(Executed::No);
+        self.emit(id, SessionOutput::Error(failure)).await
+    }
+
+    /// Sends a message, unless the caller does not read or the lease ends first.
+    async fn emit(&mut self, id: u64, output: SessionOutput) -> Result<(), Over> {
+        let fence = self.leased.fence();
+        tokio::select! {
+            biased;
+            sent = running::emit(&self.out, self.broker.clock(), id, output) => sent.map_err(|_| Over::Reset),
+            () = fence.when_shut(), if self.running.is_none() => Err(Over::Cut),
+        }
+    }
+
+    /// Gives the session back, and tells the caller why unless it knows.
+    async fn end(mut self, over: Over) {
+        let interrupted = self.stop_running().await;
+        let (end, how) = match &over {
+            Over::Finished => (End::Released, GiveBack::Used),
+            Over::Reset => (End::Released, GiveBack::Discard),
+            Over::Cut | Over::Broken(_) if interrupted => (End::Released, GiveBack::Interrupted),
+            Over::Cut | Over::Broken(_) => (End::Released, GiveBack::Used),
+            Over::Lost(_) => (End::SessionLost, GiveBack::Discard),
+        };
+        // The end that was recorded first counts; this one is only news after a finish, a reset or a loss.
+        let end = self.broker.end_lease(self.leased.number, end, false);
+        if let Some(held) = self.held.take() {
+            self.leased.give_back(held, how);
+        }
+        let last_word = match over {
+            Over::Finished | Over::Reset => return,
+            Over::Cut => self.leased.failure(Error::Cancelled),
+            Over::Lost(failure) | Over::Broken(failure) => failure,
+        };
+        let news = matches!(end, End::Released | End::SessionLost);
+        let last_word = if news {
+            last_word
+        } else {
+            self.leased.failure(end_error(end))
+        };
+        self.say_goodbye(last_word).await;
+    }
+
+    /// Fails what is still queued, and then the stream itself.
+    async fn say_goodbye(mut self, failure: Failure) {
+        for call in std::mem::take(&mut self.queue) {
+            let refused = cut_failure(failure.error.clone(), Executed::No);
+            let refused = Failure {
+                place: failure.place.clone(),
+                ..refused
+            };
+            if running::emit(
+                &self.out,
+                self.broker.clock(),
+                call.id,
+                SessionOutput::Error(refused),
+            )
+            .await
+            .is_err()
+            {
+                return;
+            }
+        }
+        let failure = failure.executed(Executed::No);
+        // Whoever does not read any more need not know.
+        running::emit(&self.out, self.broker.clock(), 0, SessionOutput::Error(failure))
+            .await
+            .ok();
+    }
+
+    /// Cancels the running call and takes its session back. True if there was one.
+    async fn stop_running(&mut self) -> bool {
+        let Some(running) = self.running.take() else {
+            return false;
+        };
+        running.cancel.cancel();
+        let ended = running.stopped().await;
+        self.held = ended.held;
+        true
+    }
+}
+
+fn invalid(field: &str, message: impl Into<String>) -> Failure {
+    let faults = Faults::one(field, message);
+    Failure::from(Error::Invalid { faults }).executed(Executed::No)
+}

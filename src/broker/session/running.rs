@@ -1,0 +1,314 @@
+//! The running call of an open session: a future that has the session, and the ends of its channels.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{OpenSession, Outbox, SessionOutput, input, invalid};
+use crate::{
+    backend::{Body, BodyChunk, BodyReader, Event, Sink},
+    broker::{
+        Broker, CallRequest, LeasedSession,
+        call::{self, After, Limits, Outcome, UNARY_LIMIT, Watched},
+        stream::EVENTS,
+    },
+    clock::Clock,
+    error::Failure,
+    pool::Held,
+};
+
+/// How long a message may wait for a caller that does not read.
+const READER: Duration = Duration::from_secs(30);
+
+/// The shape of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) id: u64,
+    pub(super) stream: bool,
+    pub(super) more_input: bool,
+}
+
+/// A running call.
+pub(super) struct Running {
+    pub(super) id: u64,
+    pub(super) cancel: CancellationToken,
+    /// Credit that the caller has left.
+    pub(super) credit: u32,
+    /// Credit that was used up and not given back yet.
+    pub(super) owed: u32,
+    body: Option<mpsc::Sender<BodyChunk>>,
+    taken: mpsc::UnboundedReceiver<usize>,
+    fault: Arc<Mutex<Option<Failure>>>,
+    future: BoxFuture<'static, Ended>,
+}
+
+/// News of a running call.
+pub(super) enum Ran {
+    /// The backend took so many bytes of its body.
+    Took(usize),
+    /// It has ended.
+    Ended(Ended),
+}
+
+/// A call that has ended and was answered.
+pub(super) struct Ended {
+    pub(super) held: Option<Held>,
+    pub(super) after: After,
+    pub(super) shut: bool,
+    /// The caller does not read.
+    pub(super) unread: bool,
+    pub(super) failure: Option<Failure>,
+}
+
+impl Running {
+    pub(super) fn start(session: &OpenSession, held: Held, mut request: CallRequest, shape: Shape) -> Self {
+        let (credit, taken) = mpsc::unbounded_channel();
+        let body = shape.more_input.then(|| {
+            let (parts, received) = mpsc::channel(input::PARTS);
+            let first = std::mem::replace(
+                &mut request.operation.body,
+                Body::Stream(BodyReader::new(received, credit)),
+            );
+            if let Body::Whole(first) = first
+                && !first.is_empty()
+            {
+                // The channel is empty, so there is room.
+                parts.try_send(BodyChunk::Data(first)).ok();
+            }
+            parts
+        });
+        let cancel = CancellationToken::new();
+        let fault = Arc::default();
+        let call = Call {
+            broker: Arc::clone(&session.broker),
+            leased: Arc::clone(&session.leased),
+            out: session.out.clone(),
+            cancel: cancel.clone(),
+            fault: Arc::clone(&fault),
+            shape,
+        };
+        Self {
+            id: shape.id,
+            cancel,
+            credit: input::WINDOW,
+            owed: 0,
+            body,
+            taken,
+            fault,
+            future: call.run(held, request).boxed(),
+        }
+    }
+
+    /// The next news of the running call, if there is one.
+    pub(super) async fn next(running: &mut Option<Self>) -> Ran {
+        let Some(running) = running else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            biased;
+            ended = &mut running.future => Ran::Ended(ended),
+            Some(bytes) = running.taken.recv() => Ran::Took(bytes),
+        }
+    }
+
+    /// Waits for a cancelled call to stop.
+    pub(super) async fn stopped(self) -> Ended {
+        self.future.await
+    }
+
+    /// Hands on a part of the body. The credit bounds the parts; one beyond the channel's room breaks it.
+    pub(super) fn feed(&mut self, part: BodyChunk) {
+        let last = matches!(part, BodyChunk::Last);
+        let fed = self.body.as_ref().map(|body| body.try_send(part));
+        if let Some(Err(mpsc::error::TrySendError::Full(_))) = fed {
+            self.fault("more parts of input than there was credit for");
+        }
+        if last {
+            self.body = None;
+        }
+    }
+
+    /// Ends the call because its caller broke the rules.
+    pub(super) fn fault(&mut self, message: &str) {
+        *self.fault.lock() = Some(invalid("input", message));
+        self.cancel.cancel();
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Call {
+    broker: Arc<Broker>,
+    leased: Arc<LeasedSession>,
+    out: Outbox,
+    cancel: CancellationToken,
+    fault: Arc<Mutex<Option<Failure>>>,
+    shape: Shape,
+}
+
+impl Call {
+    async fn run(self, mut held: Held, request: CallRequest) -> Ended {
+        let started = self.broker.clock.now();
+        let mut info = call::info(&held);
+        let want_text = request.operation.params.want_text();
+        let policy = self.leased.entry.policy();
+        let limits = Limits::new(&policy, request.timeout, started);
+        if self.shape.stream && self.send(SessionOutput::Accepted(info.clone())).await.is_err() {
+            return self.ended(held, After::Nothing, true);
+        }
+        let (outcome, sink) = self.execute(&mut held, request, self.sink(), limits).await;
+        info.elapsed = self.broker.clock.now().since(started);
+        self.leased
+            .pool()
+            .record_call(outcome.result.is_ok(), info.elapsed);
+        let (shut, after) = (outcome.shut, outcome.after);
+        let mut ended = self.ended(held, after, false);
+        ended.shut = shut;
+        let output = match outcome.result {
+            Ok(completion) => {
+                let answer = Arc::new(call::answer(completion, sink, info, want_text));
+                if self.shape.stream {
+                    SessionOutput::End(answer)
+                } else {
+                    SessionOutput::Result(answer)
+                }
+            }
+            Err(failure) => {
+                let failure = self.judged(failure, shut);
+                ended.failure = Some(failure.clone());
+                SessionOutput::Error(failure)
+            }
+        };
+        ended.unread = self.send(output).await.is_err();
+        self.settle(ended).await
+    }
+
+    fn sink(&self) -> (Sink, Option<mpsc::Receiver<Event>>) {
+        if self.shape.stream {
+            let (events, received) = mpsc::channel(EVENTS);
+            (Sink::Stream(events), Some(received))
+        } else {
+            (Sink::collect(UNARY_LIMIT), None)
+        }
+    }
+
+    /// Runs the call, and hands its events on meanwhile.
+    async fn execute(
+        &self,
+        held: &mut Held,
+        request: CallRequest,
+        (mut sink, events): (Sink, Option<mpsc::Receiver<Event>>),
+        limits: Limits,
+    ) -> (Outcome, Sink) {
+        let watched = Watched {
+            clock: self.broker.clock(),
+            cancel: Some(&self.cancel),
+        };
+        let Some(mut events) = events else {
+            let outcome = call::run(held, request.operation, &mut sink, limits, watched).await;
+            return (outcome, sink);
+        };
+        let running = async {
+            let outcome = call::run(held, request.operation, &mut sink, limits, watched).await;
+            drop(sink);
+            outcome
+        };
+        let forwarding = async {
+            while let Some(event) = events.recv().await {
+                if self.send(SessionOutput::Event(event)).await.is_err() {
+                    break;
+                }
+            }
+            // The call learns that nobody reads.
+            events.close();
+        };
+        let (outcome, ()) = futures_util::future::join(running, forwarding).await;
+        // What was streamed is not repeated: an empty collection stands for it.
+        (outcome, Sink::collect(0))
+    }
+
+    /// The failure as the caller learns it: its own fault, the lease's end, or what the call met.
+    fn judged(&self, failure: Failure, shut: bool) -> Failure {
+        let executed = failure.executed.unwrap_or(crate::error::Executed::Unknown);
+        if let Some(fault) = self.fault.lock().take() {
+            return fault.executed(executed);
+        }
+        let end = self.broker.leases.find(self.leased.number).err();
+        let error = match (shut, end) {
+            (true, Some(end)) => super::end_error(end),
+            _ => failure.error,
+        };
+        let cut = super::cut_failure(error, executed);
+        Failure {
+            place: self.leased.failure(cut.error.clone()).place,
+            ..cut
+        }
+    }
+
+    /// Settles the session if the call was dropped in the middle and the lease lives.
+    async fn settle(&self, mut ended: Ended) -> Ended {
+        if ended.after != After::Settle || ended.shut || ended.unread {
+            return ended;
+        }
+        let limit = self.leased.entry.reset_timeout();
+        let deadline = self.broker.clock.now() + limit;
+        let settled = match ended.held.as_mut() {
+            Some(held) => tokio::select! {
+                biased;
+                settled = held.session().settle() => settled.is_ok(),
+                () = self.broker.clock.sleep_until(deadline) => false,
+            },
+            None => false,
+        };
+        if !settled {
+            ended.after = After::Lost;
+            let error = crate::error::Error::SessionLost {
+                message: "the session could not be settled after its last call".to_owned(),
+            };
+            ended.failure = Some(self.leased.failure(error));
+        }
+        ended
+    }
+
+    async fn send(&self, output: SessionOutput) -> Result<(), Unread> {
+        emit(&self.out, self.broker.clock(), self.shape.id, output).await
+    }
+
+    const fn ended(&self, held: Held, after: After, unread: bool) -> Ended {
+        Ended {
+            held: Some(held),
+            after,
+            shut: false,
+            unread,
+            failure: None,
+        }
+    }
+}
+
+/// The caller does not read, or has gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unread;
+
+/// Sends a message, for as long as a caller may leave it unread.
+pub(super) async fn emit(out: &Outbox, clock: &Clock, id: u64, output: SessionOutput) -> Result<(), Unread> {
+    let output = match out.try_send((id, output)) {
+        Ok(()) => return Ok(()),
+        Err(mpsc::error::TrySendError::Closed(_)) => return Err(Unread),
+        Err(mpsc::error::TrySendError::Full(output)) => output,
+    };
+    let deadline = clock.now() + READER;
+    tokio::select! {
+        biased;
+        sent = out.send(output) => sent.map_err(|_| Unread),
+        () = clock.sleep_until(deadline) => Err(Unread),
+    }
+}

@@ -1,0 +1,348 @@
+//! The one place that turns failures into wire statuses: code, reason, whether waiting helps, and the same mirrored in
+//! plain metadata for clients that cannot decode details. Causes are logged here, once, and never sent.
+
+use std::{collections::HashMap, error::Error as _, time::Duration};
+
+use prost::Message as _;
+use tonic::{Code, Status, metadata::MetadataMap};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::error::{Error, Failure, Faults};
+
+/// The domain of every `ErrorInfo` of ours.
+pub const DOMAIN: &str = "sublet.v1";
+
+/// Field violations sent at most; the rest are counted.
+const VIOLATIONS: usize = 25;
+
+/// Bytes of details at most: proxies and clients refuse larger headers.
+const DETAILS: usize = 4 << 10;
+
+/// Characters of a message, or of one metadata value, at most.
+const TEXT: usize = 1024;
+
+/// What the contract says about an error.
+struct Row {
+    code: Code,
+    reason: &'static str,
+    retry_after: Option<Duration>,
+}
+
+const fn row(code: Code, reason: &'static str) -> Row {
+    Row {
+        code,
+        reason,
+        retry_after: None,
+    }
+}
+
+const fn retry(code: Code, reason: &'static str, retry_after: Duration) -> Row {
+    Row {
+        code,
+        reason,
+        retry_after: Some(retry_after),
+    }
+}
+
+const SOON: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(5);
+
+/// The table. No wildcard: a new error needs a row.
+fn table(error: &Error) -> Row {
+    match error {
+        Error::Invalid { .. } => row(Code::InvalidArgument, "INVALID_ARGUMENT"),
+        Error::AcquireTimeout { .. } => retry(Code::ResourceExhausted, "ACQUIRE_TIMEOUT", SOON),
+        Error::QueueFull { .. } => retry(Code::ResourceExhausted, "QUEUE_FULL", SOON),
+        Error::ResponseTooLarge { .. } => row(Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
+        Error::PoolPaused => retry(Code::Unavailable, "POOL_PAUSED", LATER),
+        Error::BackendUnreachable { retry_after, .. } => retry(
+            Code::Unavailable,
+            "BACKEND_UNREACHABLE",
+            retry_after.unwrap_or(SOON),
+        ),
+        Error::BrokerDraining => retry(Code::Unavailable, "BROKER_DRAINING", SOON),
+        Error::StoreUnavailable { .. } => retry(Code::Unavailable, "STORE_UNAVAILABLE", LATER),
+        Error::LeaseExpired { .. } => row(Code::FailedPrecondition, "LEASE_EXPIRED"),
+        Error::LeaseReleased => row(Code::FailedPrecondition, "LEASE_RELEASED"),
+        Error::LeaseRevoked { .. } => row(Code::FailedPrecondition, "LEASE_REVOKED"),
+        Error::LeaseBusy => row(Code::FailedPrecondition, "LEASE_BUSY"),
+        Error::PoolDraining => row(Code::FailedPrecondition, "POOL_DRAINING"),
+        Error::SessionLost { .. } => row(Code::Aborted, "SESSION_LOST"),
+        Error::SeqnoGap { .. } => row(Code::Aborted, "SEQNO_GAP"),
+        Error::EtagMismatch => row(Code::Aborted, "ETAG_MISMATCH"),
+        Error::PoolNotFound { .. } => row(Code::NotFound, "POOL_NOT_FOUND"),
+        Error::SessionNotFound { .. } => row(Code::NotFound, "SESSION_NOT_FOUND"),
+        Error::LeaseNotFound => row(Code::NotFound, "LEASE_NOT_FOUND"),
+        Error::PoolExists { .. } => row(Code::AlreadyExists, "POOL_EXISTS"),
+        Error::AlreadyExecuted => row(Code::AlreadyExists, "ALREADY_EXECUTED"),
+        Error::ExecuteTimeout { .. } => row(Code::DeadlineExceeded, "EXECUTE_TIMEOUT"),
+        Error::ConnectTimeout { .. } => row(Code::DeadlineExceeded, "CONNECT_TIMEOUT"),
+        Error::DeadlineExceeded => row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        Error::Cancelled => row(Code::Cancelled, "CANCELLED"),
+        Error::OutcomeUnknown { .. } => row(Code::Unknown, "OUTCOME_UNKNOWN"),
+        Error::Backend(error) => Row {
+            code: error.code,
+            reason: "BACKEND_ERROR",
+            retry_after: error.retry_after,
+        },
+        Error::Internal { .. } => row(Code::Internal, "INTERNAL"),
+    }
+}
+
+/// The wire status of a failure.
+#[must_use]
+pub fn status(failure: &Failure) -> Status {
+    log(failure);
+    let row = table(&failure.error);
+    let mut details = ErrorDetails::new();
+    details.set_error_info(row.reason, DOMAIN, metadata(failure));
+    if row.retry_after.is_some() {
+        details.set_retry_info(row.retry_after);
+    }
+    if let Error::Invalid { faults } = &failure.error {
+        details.set_bad_request(violations(faults, VIOLATIONS));
+    }
+    let message = shortened(&failure.to_string());
+    let status =
+        Status::with_error_details_and_metadata(row.code, &message, details.clone(), trailers(failure, &row));
+    if status.details().len() <= DETAILS {
+        return status;
+    }
+    trimmed(failure, &row, details, &message)
+}
+
+/// The same as a message, for errors within a stream.
+#[must_use]
+pub fn message(failure: &Failure) -> tonic_types::Status {
+    let status = status(failure);
+    tonic_types::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
+/// Leaves out violations until the details fit.
+fn trimmed(failure: &Failure, row: &Row, mut details: ErrorDetails, message: &str) -> Status {
+    let mut most = VIOLATIONS;
+    loop {
+        most /= 2;
+        if let Error::Invalid { faults } = &failure.error {
+            details.set_bad_request(violations(faults, most));
+        }
+        let trailers = trailers(failure, row);
+        let status = Status::with_error_details_and_metadata(row.code, message, details.clone(), trailers);
+        if status.details().len() <= DETAILS || most == 0 {
+            return status;
+        }
+    }
+}
+
+fn violations(faults: &Faults, most: usize) -> Vec<FieldViolation> {
+    let all = faults.list();
+    let mut sent: Vec<_> = all
+        .iter()
+        .take(most)
+        .map(|fault| FieldViolation::new(fault.field.clone(), shortened(&fault.message)))
+        .collect();
+    if all.len() > most {
+        let more = format!("and {} more", all.len() - most);
+        sent.push(FieldViolation::new("", more));
+    }
+    sent
+}
+
+fn metadata(failure: &Failure) -> HashMap<String, String> {
+    let mut metadata = HashMap::new();
+    let mut add = |key: &str, value: String| metadata.insert(key.to_owned(), shortened(&value));
+    if let Error::Backend(error) = &failure.error {
+        for (key, value) in &error.metadata {
+            add(key, value.clone());
+        }
+    }
+    if let Some(pool) = &failure.place.pool {
+        add("pool", pool.to_string());
+    }
+    if let Some(lease) = &failure.place.lease {
+        add("lease", lease.clone());
+    }
+    if let Some(endpoint) = &failure.place.endpoint {
+        add("endpoint", endpoint.to_string());
+    }
+    if let Some(executed) = failure.executed {
+        add("executed", executed.word().to_owned());
+    }
+    metadata
+}
+
+fn trailers(failure: &Failure, row: &Row) -> MetadataMap {
+    let mut trailers = MetadataMap::new();
+    let mut add = |key: &'static str, value: &str| {
+        if let Ok(value) = value.parse() {
+            trailers.insert(key, value);
+        }
+    };
+    add("sublet-reason", row.reason);
+    if let Some(executed) = failure.executed {
+        add("sublet-executed", executed.word());
+    }
+    if let Some(retry_after) = row.retry_after {
+        add("sublet-retry-after-ms", &retry_after.as_millis().to_string());
+    }
+    trailers
+}
+
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= TEXT {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(TEXT).collect();
+    short.push('…');
+    short
+}
+
+/// Logs causes, which are never sent. What callers do wrong is not ours to log loudly.
+fn log(failure: &Failure) {
+    let Some(cause) = failure.error.source() else {
+        return;
+    };
+    let pool = failure.place.pool.as_deref().unwrap_or_default();
+    if matches!(failure.error, Error::Internal { .. }) {
+        tracing::error!(pool, cause, "internal error");
+    } else {
+        tracing::warn!(pool, cause, error = %failure, "request failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+    use super::*;
+    use crate::error::{BackendError, Executed};
+
+    fn source() -> Arc<dyn std::error::Error + Send + Sync> {
+        Arc::new(std::io::Error::other("a secret cause"))
+    }
+
+    fn waiting() -> Vec<Error> {
+        vec![
+            Error::AcquireTimeout { waited: SOON },
+            Error::QueueFull { limit: 1000 },
+            Error::ResponseTooLarge { limit: 4_128_768 },
+            Error::PoolPaused,
+            Error::BackendUnreachable {
+                message: "connection refused".to_owned(),
+                retry_after: Some(Duration::from_millis(250)),
+            },
+            Error::BrokerDraining,
+            Error::StoreUnavailable { source: source() },
+        ]
+    }
+
+    fn leases() -> Vec<Error> {
+        vec![
+            Error::LeaseExpired { how: "expired" },
+            Error::LeaseReleased,
+            Error::LeaseRevoked { how: "revoked" },
+            Error::LeaseBusy,
+            Error::PoolDraining,
+            Error::SessionLost {
+                message: "the peer closed".to_owned(),
+            },
+            Error::SeqnoGap { got: 5, next: 3 },
+            Error::EtagMismatch,
+            Error::PoolNotFound { name: "p".to_owned() },
+            Error::SessionNotFound { id: "s".to_owned() },
+            Error::LeaseNotFound,
+            Error::PoolExists { name: "p".to_owned() },
+            Error::AlreadyExecuted,
+        ]
+    }
+
+    fn others() -> Vec<Error> {
+        vec![
+            Error::Invalid {
+                faults: Faults::one("pool.name", "is missing"),
+            },
+            Error::ExecuteTimeout {
+                limit: SOON,
+                what: "timeout",
+            },
+            Error::ConnectTimeout { limit: SOON },
+            Error::DeadlineExceeded,
+            Error::Cancelled,
+            Error::OutcomeUnknown {
+                message: "the connection broke".to_owned(),
+            },
+            Error::Backend(Box::new(BackendError {
+                code: Code::Aborted,
+                message: "could not serialize".to_owned(),
+                metadata: BTreeMap::from([("sqlstate", "40001".to_owned())]),
+                retry_after: None,
+            })),
+            Error::Internal { source: source() },
+        ]
+    }
+
+    #[test]
+    fn table_is_the_clients_contract() {
+        let mut text = String::new();
+        for error in waiting().into_iter().chain(leases()).chain(others()) {
+            let failure = Failure::from(error).pool(&Arc::from("p")).executed(Executed::No);
+            let status = status(&failure);
+            let details = status.get_error_details();
+            let reason = details
+                .error_info()
+                .map(|info| info.reason.clone())
+                .unwrap_or_default();
+            let retry = details.retry_info().and_then(|info| info.retry_delay);
+            writeln!(
+                text,
+                "{:?} {reason} retry={retry:?}: {}",
+                status.code(),
+                status.message()
+            )
+            .unwrap();
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn causes_are_never_sent() {
+        let status = status(&Error::Internal { source: source() }.into());
+        assert!(!status.message().contains("secret"));
+        assert!(!String::from_utf8_lossy(status.details()).contains("secret"));
+    }
+
+    #[test]
+    fn reason_is_mirrored_in_plain_metadata() {
+        let failure = Failure::from(Error::QueueFull { limit: 1 }).executed(Executed::No);
+        let status = status(&failure);
+        let plain = |key| status.metadata().get(key).unwrap().to_str().unwrap().to_owned();
+        assert_eq!(plain("sublet-reason"), "QUEUE_FULL");
+        assert_eq!(plain("sublet-executed"), "no");
+        assert_eq!(plain("sublet-retry-after-ms"), "1000");
+    }
+
+    #[test]
+    fn many_faults_are_counted_and_fit_the_limit() {
+        let mut faults = Faults::default();
+        for index in 0..1000 {
+            faults.add(&format!("pool.spec.field_{index}"), "x".repeat(400));
+        }
+        let status = status(&Error::Invalid { faults }.into());
+        assert!(status.details().len() <= DETAILS);
+        let details = status.get_error_details();
+        let violations = &details.bad_request().unwrap().field_violations;
+        assert!(violations.len() > 1);
+        assert!(violations.last().unwrap().description.starts_with("and "));
+    }
+
+    #[test]
+    fn message_within_a_stream_carries_the_same_details() {
+        let message = message(&Error::LeaseBusy.into());
+        assert_eq!(message.code, i32::from(Code::FailedPrecondition));
+        assert_eq!(message.details.len(), 1);
+    }
+}
