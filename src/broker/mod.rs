@@ -17,6 +17,8 @@ mod renew;
 mod replay;
 mod session;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,

@@ -9,7 +9,7 @@ mod running;
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use self::running::{Ran, Running};
@@ -177,12 +177,24 @@ impl Broker {
 impl OpenSession {
     /// Runs the session to its end. `inbound` yields `None` in place of a message when the stream was reset, and ends
     /// at the half-close.
-    pub async fn drive(mut self, inbound: impl Stream<Item = Option<SessionInput>> + Send + Unpin) {
-        let over = self.turn_over(inbound).await;
+    pub async fn drive(mut self, mut inbound: impl Stream<Item = Option<SessionInput>> + Send + Unpin) {
+        let over = self.turn_over(&mut inbound).await;
+        self.take_arrived(&mut inbound);
         self.end(over).await;
     }
 
-    async fn turn_over(&mut self, mut inbound: impl Stream<Item = Option<SessionInput>> + Unpin) -> Over {
+    /// Queues the calls that have arrived unread, so that they too are told that they were not executed.
+    fn take_arrived(&mut self, inbound: &mut (impl Stream<Item = Option<SessionInput>> + Unpin)) {
+        while self.queue.len() < QUEUED_CALLS {
+            match inbound.next().now_or_never() {
+                Some(Some(Some(SessionInput::Call(call)))) => self.queue.push_back(call),
+                Some(Some(Some(_))) => {}
+                Some(Some(None) | None) | None => return,
+            }
+        }
+    }
+
+    async fn turn_over(&mut self, inbound: &mut (impl Stream<Item = Option<SessionInput>> + Unpin)) -> Over {
         let fence = Arc::clone(self.leased.fence());
         loop {
             let step = tokio::select! {

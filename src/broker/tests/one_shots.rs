@@ -1,0 +1,158 @@
+//! One-shots: what they hold, what they refuse, and how they are cut.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn one_shot_borrows_a_session_and_gives_it_back() {
+    let broker = broker_with(1);
+    for turn in 0..3 {
+        let answer =
+            broker.execute_on_pool(one_shot(operation("echo", r#"{"b":1,"a":18446744073709551615}"#)));
+        let answer = answer.await.unwrap();
+        assert_eq!(json(&answer), r#"{"b":1,"a":18446744073709551615}"#);
+        assert_eq!(answer.info.reused, turn > 0);
+    }
+    let stats = broker.pools.get("echo").unwrap().pool.stats();
+    assert_eq!((stats.active, stats.idle, stats.sessions_created), (0, 1, 1));
+    assert_eq!((stats.requests, stats.requests_ok), (3, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stateful_operation_asks_for_a_lease() {
+    let broker = broker_with(1);
+    let failure = broker
+        .execute_on_pool(one_shot(operation("set", r#"{"value":1}"#)))
+        .await
+        .unwrap_err();
+    assert!(failure.to_string().contains("needs a lease"), "{failure}");
+    assert_eq!(failure.executed, Some(Executed::No));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_operation_takes_no_session() {
+    let broker = broker_with(1);
+    let failure = broker
+        .execute_on_pool(one_shot(operation("dance", "{}")))
+        .await
+        .unwrap_err();
+    assert!(failure.to_string().contains("operation.name"), "{failure}");
+    assert_eq!(broker.pools.get("echo").unwrap().pool.stats().acquires, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_wait_means_an_idle_session_or_nothing() {
+    let broker = broker_with(1);
+    let (_, token) = lease(&broker).await;
+    let mut call = one_shot(operation("echo", "1"));
+    call.waiting.timeout = Some(Duration::ZERO);
+    let failure = broker.execute_on_pool(call).await.unwrap_err();
+    assert!(matches!(failure.error, Error::AcquireTimeout { .. }));
+    broker.release(&token, false);
+    let mut call = one_shot(operation("echo", "1"));
+    call.waiting.timeout = Some(Duration::ZERO);
+    broker.execute_on_pool(call).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_is_not_part_of_the_execute_timeout() {
+    let broker = broker_with(1);
+    let (_, token) = lease(&broker).await;
+    let call = lasting(SECOND, operation("sleep", r#"{"duration":"900ms"}"#));
+    let waiting = tokio::spawn({
+        let broker = Arc::clone(&broker);
+        async move { broker.execute_on_pool(one_shot(call)).await }
+    });
+    tokio::time::sleep(SECOND * 5).await;
+    broker.release(&token, false);
+    let answer = waiting.await.unwrap().unwrap();
+    assert_eq!(answer.info.waited, SECOND * 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_backend_is_a_stall() {
+    let broker = broker_with(1);
+    let call = lasting(
+        SECOND * 300,
+        operation("sleep", r#"{"duration":"200s","id":"stalled"}"#),
+    );
+    let failure = broker.execute_on_pool(one_shot(call)).await.unwrap_err();
+    assert!(failure.to_string().contains("stall"), "{failure}");
+    assert_eq!(failure.executed, Some(Executed::Unknown));
+    assert_eq!(received(&broker, "stalled").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unary_answer_that_grows_too_large_is_cancelled() {
+    let broker = broker_with(1);
+    let call = operation("stream", r#"{"count":100,"size":65536}"#);
+    let failure = broker.execute_on_pool(one_shot(call)).await.unwrap_err();
+    assert!(
+        matches!(failure.error, Error::ResponseTooLarge { .. }),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn stream_yields_its_items_and_exactly_one_end() {
+    let broker = broker_with(1);
+    let call = one_shot(operation("stream", r#"{"count":100}"#));
+    let mut stream = broker.stream_on_pool(call).await.unwrap();
+    let mut items = 0;
+    while stream.events.recv().await.is_some() {
+        items += 1;
+    }
+    assert_eq!(items, 100);
+    let end = stream.outcome.await.unwrap().unwrap();
+    assert!(matches!(end.output, Output::None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stream_that_nobody_reads_is_cancelled() {
+    let broker = broker_with(1);
+    let call = one_shot(lasting(SECOND * 300, operation("stream", r#"{"count":1000}"#)));
+    let stream = broker.stream_on_pool(call).await.unwrap();
+    let failure = stream.outcome.await.unwrap().unwrap_err();
+    assert!(failure.to_string().contains("did not read"), "{failure}");
+    broker
+        .execute_on_pool(one_shot(operation("echo", "1")))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn stream_whose_reader_goes_is_cancelled_at_once() {
+    let broker = broker_with(1);
+    let call = one_shot(operation("stream", r#"{"count":1000,"interval":"1s"}"#));
+    let mut stream = broker.stream_on_pool(call).await.unwrap();
+    stream.events.recv().await.unwrap();
+    let started = broker.clock().now();
+    drop(stream);
+    broker
+        .execute_on_pool(one_shot(operation("echo", "1")))
+        .await
+        .unwrap();
+    assert_eq!(broker.clock().now().since(started), Duration::ZERO);
+}
+
+/// What is said of the execution is what the backend's own record shows.
+#[tokio::test(start_paused = true)]
+async fn executed_is_true_to_what_the_backend_saw() {
+    let broker = broker_with(1);
+    let cases = [
+        ("fail", r#"{"executed":"yes","id":"a"}"#, Executed::Yes, 1),
+        ("drop", r#"{"when":"before","id":"b"}"#, Executed::No, 0),
+        ("drop", r#"{"when":"after","id":"c"}"#, Executed::Unknown, 1),
+        ("sleep", r#"{"duration":"200s","id":"d"}"#, Executed::Unknown, 1),
+        ("sleep", r#"{"duration":"oops","id":"e"}"#, Executed::No, 0),
+    ];
+    for (name, params, expected, seen) in cases {
+        let result = broker.execute_on_pool(one_shot(operation(name, params))).await;
+        assert_eq!(executed(&result), Some(expected), "{name} {params}: {result:?}");
+        let id: serde_json::Value = serde_json::from_str(params).unwrap();
+        assert_eq!(
+            received(&broker, id["id"].as_str().unwrap()).await,
+            seen,
+            "{name} {params}"
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! Open sessions: order, input and credit, cancelling, and every way to end.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::*;
+use crate::backend::Event;
+
+/// The caller's end of an open session.
+struct Caller {
+    opened: Opened,
+    inbound: mpsc::UnboundedSender<Option<SessionInput>>,
+    outbound: mpsc::Receiver<(u64, SessionOutput)>,
+    next_id: u64,
+}
+
+async fn open(broker: &Arc<Broker>) -> Caller {
+    let (out, outbound) = mpsc::channel(16);
+    let (opened, session) = broker
+        .open_session("echo", &Waiting::default(), out)
+        .await
+        .unwrap();
+    let (inbound, messages) = mpsc::unbounded_channel();
+    tokio::spawn(session.drive(UnboundedReceiverStream::new(messages)));
+    Caller {
+        opened,
+        inbound,
+        outbound,
+        next_id: 1,
+    }
+}
+
+impl Caller {
+    fn send(&self, message: SessionInput) {
+        self.inbound.send(Some(message)).unwrap();
+    }
+
+    fn call(&mut self, name: &str, params: &str) -> u64 {
+        self.call_shaped(name, params, false, false)
+    }
+
+    fn call_shaped(&mut self, name: &str, params: &str, stream: bool, more_input: bool) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.send(SessionInput::Call(SessionCall {
+            id,
+            request: Ok(operation(name, params)),
+            stream,
+            more_input,
+        }));
+        id
+    }
+
+    fn input(&self, call_id: u64, bytes: usize, last: bool) {
+        self.send(SessionInput::Input {
+            call_id,
+            data: vec![b'x'; bytes].into(),
+            last,
+        });
+    }
+
+    async fn next(&mut self) -> (u64, SessionOutput) {
+        self.outbound.recv().await.expect("the session has ended")
+    }
+
+    async fn answer(&mut self) -> (u64, String) {
+        match self.next().await {
+            (id, SessionOutput::Result(answer)) => (id, json(&answer)),
+            other => panic!("an answer was expected, not {other:?}"),
+        }
+    }
+
+    async fn error(&mut self) -> (u64, Failure) {
+        match self.next().await {
+            (id, SessionOutput::Error(failure)) => (id, failure),
+            other => panic!("an error was expected, not {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_run_in_the_order_they_came() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    caller.call("sleep", r#"{"duration":"5s"}"#);
+    for turn in 2..=16 {
+        caller.call("echo", &turn.to_string());
+    }
+    assert_eq!(caller.next().await.0, 1);
+    for turn in 2..=16_u64 {
+        assert_eq!(caller.answer().await, (turn, turn.to_string()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_close_finishes_what_is_queued_and_releases() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let session = Arc::clone(&caller.opened.leased.session_id);
+    caller.call("sleep", r#"{"duration":"5s"}"#);
+    caller.call("echo", "2");
+    drop(caller.inbound);
+    assert_eq!(caller.outbound.recv().await.unwrap().0, 1);
+    assert_eq!(caller.outbound.recv().await.unwrap().0, 2);
+    assert!(caller.outbound.recv().await.is_none());
+    let (leased, _) = lease(&broker).await;
+    assert_eq!(leased.session_id, session, "released, not discarded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reset_cancels_and_discards() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let session = Arc::clone(&caller.opened.leased.session_id);
+    caller.call("sleep", r#"{"duration":"20s"}"#);
+    tokio::time::sleep(SECOND).await;
+    let started = broker.clock().now();
+    caller.inbound.send(None).unwrap();
+    let (leased, _) = lease(&broker).await;
+    assert_ne!(leased.session_id, session);
+    assert_eq!(broker.clock().now().since(started), Duration::ZERO, "at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_call_answers_in_stream_and_the_queue_goes_on() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    caller.call("fail", "{}");
+    caller.call("dance", "{}");
+    caller.call("echo", "3");
+    let (id, failure) = caller.error().await;
+    assert_eq!(id, 1);
+    assert!(matches!(failure.error, Error::Backend(_)));
+    let (id, failure) = caller.error().await;
+    assert_eq!(id, 2);
+    assert_eq!(failure.executed, Some(Executed::No));
+    assert_eq!(caller.answer().await, (3, "3".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_session_fails_the_rest_as_not_executed_and_closes() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    caller.call("drop", r#"{"when":"after"}"#);
+    caller.call("echo", "2");
+    let (id, failure) = caller.error().await;
+    assert_eq!((id, failure.executed), (1, Some(Executed::Unknown)));
+    for expected in [2, 0] {
+        let (id, failure) = caller.error().await;
+        assert_eq!((id, failure.executed), (expected, Some(Executed::No)));
+        assert!(matches!(failure.error, Error::SessionLost { .. }));
+    }
+    assert!(caller.outbound.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn revoked_session_says_so_and_closes() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    caller.call("sleep", r#"{"duration":"20s"}"#);
+    tokio::time::sleep(SECOND).await;
+    broker.revoke(&caller.opened.leased.id);
+    let (id, failure) = caller.error().await;
+    assert_eq!(id, 1);
+    assert!(matches!(failure.error, Error::LeaseRevoked { .. }));
+    let (id, failure) = caller.error().await;
+    assert_eq!(id, 0);
+    assert!(matches!(failure.error, Error::LeaseRevoked { .. }));
+    assert!(caller.outbound.recv().await.is_none());
+    lease(&broker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_open_session_ends_at_its_hard_limit() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let started = broker.clock().now();
+    let (id, failure) = caller.error().await;
+    assert_eq!(id, 0);
+    assert!(matches!(failure.error, Error::LeaseExpired { how: "hard limit" }));
+    assert_eq!(broker.clock().now().since(started), SECOND * 120);
+    lease(&broker).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn seventeenth_queued_call_is_refused_alone() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    caller.call("sleep", r#"{"duration":"5s"}"#);
+    tokio::task::yield_now().await;
+    for _ in 0..17 {
+        caller.call("echo", "1");
+    }
+    let (id, failure) = caller.error().await;
+    assert_eq!(id, 18);
+    assert!(matches!(failure.error, Error::QueueFull { limit: 16 }));
+    for id in 1..=17 {
+        assert_eq!(caller.next().await.0, id);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_calls_leave_the_session_usable() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let running = caller.call("sleep", r#"{"duration":"20s"}"#);
+    let queued = caller.call("echo", "2");
+    caller.call("echo", "3");
+    tokio::time::sleep(SECOND).await;
+    caller.send(SessionInput::Cancel { call_id: queued });
+    caller.send(SessionInput::Cancel { call_id: running });
+    let (id, failure) = caller.error().await;
+    assert_eq!((id, failure.executed), (queued, Some(Executed::No)));
+    let (id, failure) = caller.error().await;
+    assert_eq!((id, failure.executed), (running, Some(Executed::Unknown)));
+    assert_eq!(caller.answer().await, (3, "3".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_ids_must_go_up_by_one() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    caller.next_id = 5;
+    caller.call("echo", "1");
+    let (id, failure) = caller.error().await;
+    assert_eq!(id, 0);
+    assert!(failure.to_string().contains("next one is 1"), "{failure}");
+    assert!(caller.outbound.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn streamed_body_comes_back_and_its_credit_too() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let id = caller.call_shaped("echo", "{}", true, true);
+    let mut credit = 0_usize;
+    let (mut sent, mut echoed) = (0_usize, 0_usize);
+    let total = 2 << 20;
+    loop {
+        match caller.next().await {
+            (_, SessionOutput::InputCredit(bytes)) => credit += usize::try_from(bytes).unwrap(),
+            (_, SessionOutput::Event(Event::Data(bytes))) => echoed += bytes.len(),
+            (_, SessionOutput::Accepted(_)) => {}
+            (ended, SessionOutput::End(_)) => {
+                assert_eq!(ended, id);
+                break;
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+        while sent < total && credit >= 32 << 10 {
+            credit -= 32 << 10;
+            sent += 32 << 10;
+            caller.input(id, 32 << 10, sent == total);
+        }
+    }
+    assert_eq!((sent, echoed), (total, total));
+}
+
+#[tokio::test(start_paused = true)]
+async fn input_beyond_its_credit_fails_the_call_alone() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let id = caller.call_shaped("echo", "{}", false, true);
+    caller.input(id, 300 << 10, false);
+    assert!(matches!(caller.next().await, (1, SessionOutput::InputCredit(_))));
+    let (failed, failure) = caller.error().await;
+    assert_eq!(failed, id);
+    assert!(failure.to_string().contains("credit"), "{failure}");
+    caller.input(id, 10, true);
+    caller.call("echo", "2");
+    assert_eq!(caller.answer().await, (2, "2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_without_its_last_part_is_a_stall() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let id = caller.call_shaped("echo", "{}", false, true);
+    caller.input(id, 10, false);
+    assert!(matches!(caller.next().await, (1, SessionOutput::InputCredit(_))));
+    let (failed, failure) = caller.error().await;
+    assert_eq!(failed, id);
+    assert!(failure.to_string().contains("stall"), "{failure}");
+}
