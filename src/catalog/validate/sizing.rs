@@ -1,0 +1,40 @@
+//! How many sessions.
+
+use super::range::number;
+use crate::{error::Faults, pool::Settings, proto::Sizing};
+
+const MOST_SESSIONS: u32 = 10_000;
+const MOST_DIALING: u32 = 100;
+
+pub(super) fn check(given: Sizing, settings: &mut Settings, faults: &mut Faults) {
+    faults.within("sizing", |faults| {
+        if let Some(max) = number(given.max_sessions, "max_sessions", 1..=MOST_SESSIONS, faults) {
+            settings.max_sessions = max;
+        }
+        let max = settings.max_sessions;
+        if given.min_sessions <= max {
+            settings.min_sessions = given.min_sessions;
+        } else {
+            faults.add(
+                "min_sessions",
+                format!("must be at most max_sessions, which is {max}"),
+            );
+        }
+        settings.max_idle = max;
+        let idle = settings.min_sessions..=max;
+        match given.max_idle {
+            Some(given) if idle.contains(&given) => settings.max_idle = given,
+            Some(_) => {
+                let (min, max) = (idle.start(), idle.end());
+                faults.add(
+                    "max_idle",
+                    format!("must be from min_sessions to max_sessions, which are {min} and {max}"),
+                );
+            }
+            None => {}
+        }
+        if let Some(dialing) = number(given.max_dialing, "max_dialing", 1..=MOST_DIALING, faults) {
+            settings.max_dialing = dialing;
+        }
+    });
+}
