@@ -1,0 +1,73 @@
+"""A real broker for the whole run, and a fresh pool for each test that wants one."""
+
+import itertools
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from sublet_client import Sublet
+
+
+class Broker:
+    """A `sublet serve` of its own."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self._log = (folder / "log").open("wb")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SUBLET_")}
+        environment |= {"SUBLET_LISTEN": self.address, "SUBLET_DATA_DIR": str(folder / "data")}
+        self._process = subprocess.Popen(
+            [os.environ["SUBLET_BIN"], "serve"], env=environment, cwd=folder, stdout=self._log, stderr=self._log
+        )
+        with grpc.insecure_channel(self.address) as channel:
+            grpc.channel_ready_future(channel).result(timeout=30)
+
+    def stop(self) -> int:
+        """Ends the broker as an operator would, and returns its exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(timeout=60)
+        self._log.close()
+        return code
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("broker"))
+    yield broker
+    assert broker.stop() == 0
+
+
+@pytest.fixture
+def sublet(broker: Broker) -> Iterator[Sublet]:
+    with Sublet(broker.address, name="pytest") as client:
+        yield client
+
+
+NAMES = (f"pool-{number}" for number in itertools.count(1))
+
+
+@pytest.fixture
+def make_pool(sublet: Sublet) -> Iterator[Callable[..., str]]:
+    made: list[str] = []
+
+    def make(**groups: Any) -> str:
+        name = next(NAMES)
+        sublet.create_pool(name, {"echo": {}, **groups})
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        sublet.delete_pool(name, force=True)
