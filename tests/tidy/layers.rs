@@ -3,7 +3,7 @@
 
 use crate::source::{Source, files};
 
-/// Each module and the modules it may use.
+/// Each module and the modules it may use. All that wait may use the clock, because nothing else may tell the time.
 const LAYERS: [(&str, &[&str]); 15] = [
     ("clock", &[]),
     ("error", &[]),
@@ -17,9 +17,12 @@ const LAYERS: [(&str, &[&str]); 15] = [
         "catalog",
         &["store", "pool", "backend", "broker", "error", "proto"],
     ),
-    ("store", &["error", "pool"]),
+    ("store", &["clock", "error", "pool"]),
     ("history", &["pool", "store", "clock"]),
-    ("grpc", &["broker", "catalog", "history", "error", "proto"]),
+    (
+        "grpc",
+        &["broker", "catalog", "history", "clock", "error", "proto"],
+    ),
     ("config", &[]),
     ("app", &["*"]),
     ("lib", &["*"]),
