@@ -1,6 +1,8 @@
 """A TCP proxy on loopback whose connections can be cut."""
 
+import contextlib
 import socket
+import struct
 import threading
 from typing import Self
 
@@ -28,9 +30,11 @@ class CuttingProxy:
         with self._guard:
             broken, self._open = self._open, []
         for end in broken:
-            # A reset, not an orderly close: what a crashed box in the middle looks like.
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-            end.shutdown(socket.SHUT_RDWR)
+            # Its thread may have closed it already.
+            with contextlib.suppress(OSError):
+                # A reset, not an orderly close: what a crashed box in the middle looks like.
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
         self._muted.clear()
 
     def __enter__(self) -> Self:
