@@ -28,9 +28,15 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("lib", &["*"]),
 ];
 
-/// The kinds of backend, which only the registry beside them knows.
-const SHARED_BACKEND: &str =
-    "the pool knows sessions by backend's traits only, so that a new kind touches no pool";
+/// `pool` knows sessions by backend's traits only, so that a new kind touches no pool.
+const KINDS: [&str; 4] = ["echo", "http", "registry", "secrets"];
+
+/// `grpc` puts these modules' values on the wire; what acts on sessions it reaches through a use case only.
+const ACTORS: [(&str, &[&str]); 3] = [
+    ("backend", &["Backend", "Session", "Fence", "FencedIo"]),
+    ("lease", &["Leases", "Table", "Tokens"]),
+    ("pool", &["Pool", "Held", "Acquire", "GiveBack", "Request"]),
+];
 
 /// A module that `code` uses and the name it takes from it: `pool` and `Settings` for `crate::pool::Settings`.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,9 +149,23 @@ fn objection(module: &str, allowed: &[&str], found: &Use<'_>) -> Option<String> 
             )
         });
     }
-    if module == "pool" && target == "backend" && found.item.starts_with(char::is_lowercase) {
-        let kind = ["echo", "http", "registry", "secrets"].contains(&found.item);
-        return kind.then(|| format!("pool may not use backend::{}: {SHARED_BACKEND}", found.item));
+    if module == "pool" && target == "backend" && KINDS.contains(&found.item) {
+        return Some(format!(
+            "pool may not use backend::{}, only the traits beside it",
+            found.item
+        ));
+    }
+    if let Some((_, actors)) = ACTORS
+        .iter()
+        .find(|(acting, _)| module == "grpc" && *acting == target)
+    {
+        let acts = actors.contains(&found.item);
+        return acts.then(|| {
+            format!(
+                "grpc may not use {target}::{}, only values: call a use case",
+                found.item
+            )
+        });
     }
     let known = LAYERS.iter().any(|(layer, _)| *layer == target);
     let fine = !known || target == module || allowed.contains(&"*") || allowed.contains(&target);
@@ -199,6 +219,8 @@ fn each_layering_rule_can_fail() {
             "src/pool/shell.rs",
             "use crate::backend;\nfn a(b: backend::http::Http) {}",
         ),
+        ("src/grpc/decode.rs", "use crate::pool::{Pool, Priority};"),
+        ("src/grpc/decode.rs", "use crate::store::Store;"),
         ("src/clock.rs", "use crate::error::Error;"),
         (
             "src/broker/acquire.rs",
@@ -233,6 +255,10 @@ fn what_the_layers_allow_is_let_through() {
         ),
         ("src/lease/tests.rs", "use crate::pool::Pool;"),
         ("src/config.rs", "use crate::pool::Settings;"),
+        (
+            "src/grpc/decode.rs",
+            "use crate::{backend::Operation, lease::End, pool::Priority};",
+        ),
         (
             "src/config/mod.rs",
             "use crate::{grpc, telemetry::{self, Redacted}};\nfn a(b: grpc::Settings) {}",
