@@ -96,7 +96,7 @@ pub(super) struct ConfigFlags {
     /// Shape of log lines: auto, pretty, json [default: auto].
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// What is logged, such as info or info,sublet::pool=debug [default: info].
+    /// What is logged: error, warn, info, debug, trace, off, or a filter by module [default: info].
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
 }

@@ -70,22 +70,19 @@ impl Acceptor {
     /// Accepts until `closing` is cancelled; then the listener is closed.
     pub(super) async fn run(self, closing: CancellationToken, mut hand_out: impl FnMut(Accepted)) {
         let mut number = 0;
-        let accepting = accept_all(
-            async || self.listener.accept().await,
-            |stream, peer| {
-                let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                    // Closed at once rather than left in the queue: a client told so can go elsewhere.
-                    return warn!(%peer, "closed a connection: max_connections are open");
-                };
-                tune(&stream);
-                number += 1;
-                hand_out(Accepted {
-                    stream,
-                    connection: Arc::new(Connection::new(number, peer)),
-                    place,
-                });
-            },
-        );
+        let accepting = accept_all(&self.listener, |stream, peer| {
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                // Closed at once rather than left in the queue: a client told so can go elsewhere.
+                return warn!(%peer, "closed a connection: max_connections are open");
+            };
+            tune(&stream);
+            number += 1;
+            hand_out(Accepted {
+                stream,
+                connection: Arc::new(Connection::new(number, peer)),
+                place,
+            });
+        });
         tokio::select! {
             () = accepting => {}
             () = closing.cancelled() => {}
@@ -93,17 +90,29 @@ impl Acceptor {
     }
 }
 
+/// Where sockets come from: a listener, or a test's script.
+trait Source {
+    type Socket;
+
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>> + Send;
+}
+
+impl Source for TcpListener {
+    type Socket = TcpStream;
+
+    fn next(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send {
+        self.accept()
+    }
+}
+
 /// Accepts for ever: no error ends the loop, and one that will not pass by itself slows it down.
-async fn accept_all<T>(
-    next: impl AsyncFn() -> io::Result<(T, SocketAddr)>,
-    mut take: impl FnMut(T, SocketAddr),
-) {
+async fn accept_all<S: Source>(source: &S, mut take: impl FnMut(S::Socket, SocketAddr)) {
     let mut pause = Duration::ZERO;
     loop {
-        match next().await {
-            Ok((stream, peer)) => {
+        match source.next().await {
+            Ok((socket, peer)) => {
                 pause = Duration::ZERO;
-                take(stream, peer);
+                take(socket, peer);
             }
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {
@@ -135,55 +144,63 @@ fn tune(stream: &TcpStream) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use parking_lot::Mutex;
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::clock::Clock;
 
-    fn peer() -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 4711))
+    /// Accepts what it was told, then waits for ever.
+    struct Script(Mutex<std::vec::IntoIter<io::Result<u32>>>);
+
+    impl Source for Script {
+        type Socket = u32;
+
+        async fn next(&self) -> io::Result<(u32, SocketAddr)> {
+            let step = self.0.lock().next();
+            match step {
+                Some(step) => step.map(|socket| (socket, SocketAddr::from(([127, 0, 0, 1], 4711)))),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The sockets accepted from `script`, each with the time that had passed.
+    async fn accepted(script: Vec<io::Result<u32>>) -> Vec<(u32, Duration)> {
+        let clock = Clock::tokio();
+        let started = clock.now();
+        let count = script.iter().filter(|step| step.is_ok()).count();
+        let (taken, mut takes) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let take = |socket, _| taken.send((socket, clock.now().since(started))).unwrap();
+            accept_all(&Script(Mutex::new(script.into_iter())), take).await;
+        });
+        let mut all = Vec::new();
+        takes.recv_many(&mut all, count).await;
+        while all.len() < count {
+            all.push(takes.recv().await.unwrap());
+        }
+        all
     }
 
     #[tokio::test(start_paused = true)]
     async fn running_out_of_descriptors_slows_the_loop_down_but_never_ends_it() {
-        let clock = Clock::tokio();
-        let script = RefCell::new(vec![Ok(7), Err(24), Err(24), Err(24), Ok(3)]);
-        let step = || script.borrow_mut().pop();
-        let taken = RefCell::new(Vec::new());
-        let next = async || match step() {
-            Some(Ok(stream)) => Ok((stream, peer())),
-            Some(Err(code)) => Err(io::Error::from_raw_os_error(code)),
-            None => std::future::pending().await,
-        };
-        let accepting = accept_all(next, |stream, _| {
-            taken.borrow_mut().push((stream, clock.now().as_nanos()))
-        });
-        tokio::select! {
-            () = accepting => unreachable!("the loop never ends"),
-            () = sleep(Duration::from_secs(10)) => {}
-        }
-        let pauses = Duration::from_millis(10 + 20 + 40).as_nanos();
-        let [(3, 0), (7, later)] = taken.borrow()[..] else {
-            panic!("{taken:?}");
-        };
-        assert!(u128::from(later) >= pauses, "{later}");
+        let no_descriptors = || Err(io::Error::from_raw_os_error(24));
+        let all = accepted(vec![
+            Ok(3),
+            no_descriptors(),
+            no_descriptors(),
+            no_descriptors(),
+            Ok(7),
+        ])
+        .await;
+        let pauses = Duration::from_millis(10 + 20 + 40);
+        assert_eq!(all, [(3, Duration::ZERO), (7, pauses)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_left_before_it_was_accepted_costs_no_pause() {
-        let clock = Clock::tokio();
-        let script = RefCell::new(vec![Ok(1), Err(io::ErrorKind::ConnectionAborted)]);
-        let step = || script.borrow_mut().pop();
-        let next = async || match step() {
-            Some(Ok(stream)) => Ok((stream, peer())),
-            Some(Err(kind)) => Err(kind.into()),
-            None => std::future::pending().await,
-        };
-        let taken = tokio::sync::Notify::new();
-        tokio::select! {
-            () = accept_all(next, |_: i32, _| taken.notify_one()) => unreachable!("the loop never ends"),
-            () = taken.notified() => {}
-        }
-        assert_eq!(clock.now().as_nanos(), 0);
+        let all = accepted(vec![Err(io::ErrorKind::ConnectionAborted.into()), Ok(1)]).await;
+        assert_eq!(all, [(1, Duration::ZERO)]);
     }
 }

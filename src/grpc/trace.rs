@@ -3,6 +3,9 @@
 //! It is of level DEBUG: at the default INFO it is never made, because formatting it would cost a tenth of the
 //! broker's throughput. Metadata and messages are never logged, so that no token or secret can be.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     convert::Infallible,
     pin::Pin,

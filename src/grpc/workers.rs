@@ -7,6 +7,9 @@
 //! What a handler spawns runs on the thread of the connection that called it. That may be a pool's dial or reset,
 //! which outlives the request and the connection; so the threads outlive every pool, and are stopped last of all.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     convert::Infallible,
     io,
