@@ -12,6 +12,7 @@ impl Core {
         self.expire(now);
         self.paused = true;
         self.dismiss_impatient(now);
+        self.sweep(now);
         self.open_more(now);
     }
 
@@ -90,7 +91,7 @@ impl Core {
         }
         let (other, other_until) = self.warm.unwrap_or((0, Time::ZERO));
         self.warm = Some((target.max(other), until.max(other_until)));
-        self.cool_down();
+        self.cool_down(now);
         self.open_more(now);
     }
 
@@ -134,6 +135,12 @@ impl Core {
 
     pub(crate) const fn waiter_count(&self) -> u32 {
         self.waiters.len()
+    }
+
+    /// Places that waiters ever needed at once: the bound of the queue's memory.
+    #[cfg(test)]
+    pub(crate) const fn waiter_places(&self) -> usize {
+        self.waiters.places()
     }
 
     pub(crate) const fn settings(&self) -> &Settings {

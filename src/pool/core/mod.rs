@@ -151,6 +151,9 @@ impl Core {
 
     /// When [`Core::tick`] has something to do, at the latest: [`Time::NEVER`] if time alone changes nothing.
     pub(crate) fn next_deadline(&self) -> Time {
+        if self.is_over() {
+            return Time::NEVER;
+        }
         let warm = self.warm.map_or(Time::NEVER, |(_, until)| until);
         self.waiters
             .earliest_deadline()
@@ -163,9 +166,7 @@ impl Core {
     /// Time has passed. Harmless at any time and any number of times.
     pub(crate) fn tick(&mut self, now: Time) {
         self.expire(now);
-        if self.warm.is_some_and(|(_, until)| until <= now) {
-            self.warm = None;
-        }
+        self.cool_down(now);
         if self.dialing.raise_at() <= now {
             let limit = self.limit();
             self.dialing.raise(now, limit);

@@ -119,7 +119,7 @@ impl Core {
         } else {
             self.settle(now, key, now);
         }
-        self.cool_down();
+        self.cool_down(now);
         self.look_again(now);
         self.open_more(now);
     }
@@ -156,6 +156,7 @@ impl Core {
         if record.epoch == self.epoch {
             let counts = self.sessions.counts();
             let open = counts.total() - counts.dialing;
+            self.upkeep.blocked |= kind == DialErrorKind::TooMany;
             news = self.dialing.failed(now, (kind, message), open, &mut self.random);
             if kind == DialErrorKind::Permanent
                 && let Some(refusal) = self.unreachable(now)
@@ -169,11 +170,15 @@ impl Core {
         news
     }
 
-    /// Ends the warm-up once it has what it wanted.
-    pub(super) fn cool_down(&mut self) {
-        let live = self.sessions.counts().live();
-        if self.warm.is_some_and(|(target, _)| live >= target) {
+    /// Ends the warm-up once it has what it wanted. With it the floor sinks, so sessions may be due to close.
+    pub(super) fn cool_down(&mut self, now: Time) {
+        let (live, cap) = (self.sessions.counts().live(), self.cap());
+        if self
+            .warm
+            .is_some_and(|(target, until)| live >= target.min(cap) || until <= now)
+        {
             self.warm = None;
+            self.sweep(now);
         }
     }
 }

@@ -137,7 +137,7 @@ impl Waiters {
 
     /// Places ever needed at once: the bound of this queue's memory.
     #[cfg(test)]
-    pub(crate) fn places(&self) -> usize {
+    pub(crate) const fn places(&self) -> usize {
         self.slots.len()
     }
 

@@ -1,4 +1,10 @@
 //! Tests of the pool: a scripted backend, and a file for each group.
 
 mod basics;
+mod control;
+mod failures_core;
+mod failures_shell;
+mod histogram;
+mod model;
+mod scene;
 mod scripted;

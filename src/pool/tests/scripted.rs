@@ -8,17 +8,18 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use crate::{
     backend::{
-        Backend, CallError, Cleanliness, Completion, DialError, DialErrorKind, Fence, Needs, Operation,
-        Session, SessionLost, Sink,
+        Backend, Body, CallError, Cleanliness, Completion, DialError, DialErrorKind, Fence, Needs, Operation,
+        Params, Session, SessionLost, Sink,
     },
     clock::{Clock, Time},
     error::Faults,
-    pool::{Identity, Pool, Priority, Request, Settings},
+    pool::{Held, Identity, Pool, Priority, Request, Settings},
 };
 
 /// The script and the record, shared by the backend and its sessions.
@@ -292,4 +293,23 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// Lets every task that can run do so, without any time passing.
+pub(super) async fn settle_down() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Runs one of [`Scene`]'s operations.
+pub(super) async fn run(held: &mut Held, name: &str) {
+    let operation = Operation {
+        name: name.to_owned(),
+        params: Params::Empty,
+        args: Vec::new(),
+        body: Body::Whole(Bytes::new()),
+    };
+    let done = held.session().execute(operation, &mut Sink::collect(1024)).await;
+    done.expect("scripted operations succeed");
 }
