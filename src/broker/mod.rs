@@ -18,6 +18,10 @@ mod replay;
 mod session;
 mod stream;
 #[cfg(test)]
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names what it expects; all else is a failure"
+)]
 mod tests;
 
 use std::{

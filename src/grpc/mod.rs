@@ -11,6 +11,7 @@ mod encode;
 mod health;
 mod limits;
 mod page;
+mod pool_service;
 mod preface;
 mod reflection;
 mod routes;
@@ -28,6 +29,7 @@ pub use self::{
     delivery::Delivery,
     health::{HealthService, PoolHealth},
     limits::{MAX_MESSAGE_BYTES, MAX_STREAMS, MAX_WAITING},
+    pool_service::PoolApi,
     reflection::add as add_reflection,
     routes::Services,
     stats_service::StatsApi,

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use super::{decode, encode, page::Page, status::status};
 use crate::{
     broker::{Broker, PoolEntry},
-    catalog::{Catalog, DeleteRequest},
+    catalog::Catalog,
     error::{Error, Failure, Faults},
     lease::{End, Listed},
     pool::{Priority, SessionInfo, SessionState, WaiterInfo},
@@ -17,17 +17,14 @@ use crate::{
 /// Waiters listed at most.
 const WAITERS: usize = 1000;
 
-/// The longest wait and the longest drain.
+/// The longest wait for sessions.
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Time for leases to end by themselves when the caller does not say.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// Administration on the wire.
 #[derive(Clone, Debug)]
 pub struct PoolApi {
     broker: Arc<Broker>,
-    catalog: Arc<Catalog>,
+    catalog: Catalog,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -35,7 +32,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl PoolApi {
     /// The administration of a broker's pools and their definitions.
     #[must_use]
-    pub const fn new(broker: Arc<Broker>, catalog: Arc<Catalog>) -> Self {
+    pub const fn new(broker: Arc<Broker>, catalog: Catalog) -> Self {
         Self { broker, catalog }
     }
 
@@ -120,7 +117,11 @@ impl PoolService for PoolApi {
         let Some(pool) = request.pool else {
             return Err(invalid(Faults::one("pool", "is required")));
         };
-        let pool = self.catalog.create(pool, request.validate_only).await.map_err(wire)?;
+        let pool = self
+            .catalog
+            .create(pool, request.validate_only)
+            .await
+            .map_err(wire)?;
         Ok(Response::new(proto::CreatePoolResponse { pool: Some(pool) }))
     }
 
@@ -129,14 +130,18 @@ impl PoolService for PoolApi {
         Ok(Response::new(proto::GetPoolResponse { pool }))
     }
 
-    async fn list_pools(&self, request: Request<proto::ListPoolsRequest>) -> Answer<proto::ListPoolsResponse> {
+    async fn list_pools(
+        &self,
+        request: Request<proto::ListPoolsRequest>,
+    ) -> Answer<proto::ListPoolsResponse> {
         let request = request.into_inner();
-        let all = self.catalog.list();
-        let page = Page::of(all, request.page_size, &request.page_token, |pool| pool.name.clone())
-            .map_err(|error| wire(error.into()))?;
+        let (pools, next_page_token) = self
+            .catalog
+            .list(request.page_size, &request.page_token)
+            .map_err(wire)?;
         Ok(Response::new(proto::ListPoolsResponse {
-            pools: page.items,
-            next_page_token: page.next,
+            pools,
+            next_page_token,
         }))
     }
 
@@ -148,7 +153,9 @@ impl PoolService for PoolApi {
         let Some(pool) = request.pool else {
             return Err(invalid(Faults::one("pool", "is required")));
         };
-        let updated = self.catalog.update(pool, request.update_mask, request.validate_only);
+        let updated = self
+            .catalog
+            .update(pool, request.update_mask, request.validate_only);
         let pool = updated.await.map_err(wire)?;
         Ok(Response::new(proto::UpdatePoolResponse { pool: Some(pool) }))
     }
@@ -157,23 +164,14 @@ impl PoolService for PoolApi {
         &self,
         request: Request<proto::DeletePoolRequest>,
     ) -> Answer<proto::DeletePoolResponse> {
-        let request = request.into_inner();
-        let mut faults = Faults::default();
-        decode::required(&request.name, "name", &mut faults);
-        let range = Duration::ZERO..=HOUR;
-        let drain = decode::duration(request.drain_timeout.as_ref(), "drain_timeout", range, &mut faults);
-        faults.into_result(()).map_err(|error| wire(error.into()))?;
-        let delete = DeleteRequest {
-            name: request.name,
-            etag: request.etag,
-            drain: drain.unwrap_or(DRAIN),
-            force: request.force,
-        };
-        self.catalog.delete(delete).await.map_err(wire)?;
+        self.catalog.delete(request.into_inner()).await.map_err(wire)?;
         Ok(Response::new(proto::DeletePoolResponse {}))
     }
 
-    async fn pause_pool(&self, request: Request<proto::PausePoolRequest>) -> Answer<proto::PausePoolResponse> {
+    async fn pause_pool(
+        &self,
+        request: Request<proto::PausePoolRequest>,
+    ) -> Answer<proto::PausePoolResponse> {
         let name = request.into_inner().name;
         self.find(&name)?.pool.pause();
         let pool = self.definition(&name)?;
@@ -206,16 +204,26 @@ impl PoolService for PoolApi {
         let wait = decode::duration(request.wait_timeout.as_ref(), "wait_timeout", range, &mut faults);
         let most = entry.max_sessions();
         if request.sessions > most {
-            faults.add("sessions", format!("must be at most max_sessions, which is {most}"));
+            faults.add(
+                "sessions",
+                format!("must be at most max_sessions, which is {most}"),
+            );
         }
         faults.into_result(()).map_err(|error| wire(error.into()))?;
-        let sessions = if request.sessions == 0 { most } else { request.sessions };
+        let sessions = if request.sessions == 0 {
+            most
+        } else {
+            request.sessions
+        };
         let deadline = self.broker.clock().now() + wait.unwrap_or(entry.policy().acquire);
         let open_sessions = entry.pool.warm(sessions, deadline).await;
         Ok(Response::new(proto::WarmPoolResponse { open_sessions }))
     }
 
-    async fn check_pool(&self, request: Request<proto::CheckPoolRequest>) -> Answer<proto::CheckPoolResponse> {
+    async fn check_pool(
+        &self,
+        request: Request<proto::CheckPoolRequest>,
+    ) -> Answer<proto::CheckPoolResponse> {
         let report = self.find(&request.into_inner().name)?.pool.check().await;
         Ok(Response::new(proto::CheckPoolResponse {
             healthy: report.healthy,
@@ -245,7 +253,9 @@ impl PoolService for PoolApi {
         decode::required(&request.pool, "pool", &mut faults);
         decode::required(&request.session_id, "session_id", &mut faults);
         faults.into_result(()).map_err(|error| wire(error.into()))?;
-        self.broker.close_session(&request.pool, &request.session_id).map_err(wire)?;
+        self.broker
+            .close_session(&request.pool, &request.session_id)
+            .map_err(wire)?;
         Ok(Response::new(proto::CloseSessionResponse {}))
     }
 
@@ -266,8 +276,10 @@ impl PoolService for PoolApi {
     ) -> Answer<proto::ListLeasesResponse> {
         let request = request.into_inner();
         let leases = self.broker.leases_of(&*self.find(&request.pool)?);
-        let page = Page::of(leases, request.page_size, &request.page_token, |lease| lease.handle.id.clone())
-            .map_err(|error| wire(error.into()))?;
+        let page = Page::of(leases, request.page_size, &request.page_token, |lease| {
+            lease.handle.id.clone()
+        })
+        .map_err(|error| wire(error.into()))?;
         Ok(Response::new(proto::ListLeasesResponse {
             leases: page.items.iter().map(|lease| self.lease_entry(lease)).collect(),
             next_page_token: page.next,

@@ -133,10 +133,10 @@ fn repeatable(id: Uuid, name: &str, params: &str) -> PoolCall {
 }
 
 fn json(answer: &Answer) -> String {
-    match &answer.output {
-        Output::Json(text) => text.clone(),
-        other => panic!("JSON was expected, not {other:?}"),
-    }
+    let Output::Json(text) = &answer.output else {
+        panic!("JSON was expected, not {:?}", answer.output);
+    };
+    text.clone()
 }
 
 /// How often the call named `id` reached the pool's backend: the truth that `executed` is compared with.
