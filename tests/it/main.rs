@@ -1,0 +1,21 @@
+//! The real program over real sockets: a broker on a free port, or as a process that can be killed, its generated
+//! clients, and real stores.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests stop at the first surprise"
+)]
+
+mod contention;
+mod drain;
+mod durability;
+mod health;
+mod support;
+mod truth;
+mod wire;
