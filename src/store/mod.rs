@@ -8,6 +8,8 @@ mod link;
 mod open;
 mod postgres;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

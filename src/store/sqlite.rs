@@ -59,6 +59,24 @@ impl SqliteStore {
             lock,
         })
     }
+
+    /// The journal's kind and when it is synced, as the database itself says.
+    #[cfg(test)]
+    pub(super) async fn durability(&self) -> Result<(String, i64), StoreError> {
+        let asked = self.link.read(|connection| {
+            async move {
+                let journal = sqlx::query_scalar("PRAGMA journal_mode")
+                    .fetch_one(&mut *connection)
+                    .await?;
+                let synchronous = sqlx::query_scalar("PRAGMA synchronous")
+                    .fetch_one(connection)
+                    .await?;
+                Ok((journal, synchronous))
+            }
+            .boxed()
+        });
+        asked.await
+    }
 }
 
 fn make_folder(folder: &Path) -> Result<(), StoreError> {
@@ -113,13 +131,19 @@ fn take_lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 async fn migrate(database: &Sqlite) -> Result<(), StoreError> {
-    let mut connection = database.connect().await?;
+    let unusable =
+        |error: &dyn std::fmt::Display| format!("{} cannot be used: {error}", database.file.display());
+    let mut connection = match database.connect().await {
+        // A file of this machine that cannot be opened now will not get better by itself.
+        Err(StoreError::Unavailable { source }) => {
+            return Err(StoreError::unusable(unusable(&source), source));
+        }
+        connected => connected?,
+    };
     let mut migrator = sqlx::migrate!("migrations/sqlite");
     migrator.set_ignore_missing(true);
-    migrator.run(&mut connection).await.map_err(|error| {
-        let reason = format!("{} cannot be migrated: {error}", database.file.display());
-        StoreError::unusable(reason, error)
-    })?;
+    let migrated = migrator.run(&mut connection).await;
+    migrated.map_err(|error| StoreError::unusable(unusable(&error), error))?;
     connection.close().await?;
     Ok(())
 }

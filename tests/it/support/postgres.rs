@@ -1,0 +1,361 @@
+//! Throw-away PostgreSQL servers: one for all tests of a process, others for tests that stop theirs.
+//!
+//! A shell between the tests and the server reads a pipe that closes when the test process ends, however it ends, and
+//! then kills the server and removes its folder. `SUBLET_TEST_POSTGRES_URL` names a server to use instead.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support, of which no crate uses everything"
+)]
+
+use std::{
+    collections::VecDeque,
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::{MetadataExt, chown},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, ChildStdin, Command, Stdio},
+    sync::{
+        Mutex, OnceLock,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+const EXTERNAL: &str = "SUBLET_TEST_POSTGRES_URL";
+const READY: &str = "database system is ready to accept connections";
+const STOPPED: &str = "sublet test: stopped";
+
+/// Obeys `stop` and `start`; at the end of its input it cleans up.
+const SCRIPT: &str = r#"
+serve() { "$BIN/postgres" -D "$DIR/data" -F -p "$PORT" -k "$DIR" -c listen_addresses=127.0.0.1 \
+    -c max_connections=200 -c shared_buffers=16MB & pid=$!; }
+end() { kill -QUIT $pid; wait $pid; }
+trap 'end; rm -rf "$DIR"; exit' TERM INT
+"$BIN/initdb" -D "$DIR/data" -U sublet -A trust -E UTF8 --no-locale --no-sync >&2 || exit 1
+serve
+while read -r command; do
+    case $command in
+        stop) end; echo "sublet test: stopped" >&2 ;;
+        start) serve ;;
+    esac
+done
+end
+rm -rf "$DIR"
+"#;
+
+/// A database of its own, made for one test.
+#[derive(Debug)]
+pub struct Database {
+    name: String,
+    server: String,
+    external: bool,
+}
+
+impl Database {
+    /// A fresh, empty database on the server that all tests share.
+    pub async fn fresh() -> Self {
+        match env::var(EXTERNAL) {
+            Ok(url) => Self::create(url, true).await,
+            Err(_) => Self::create(Server::shared().url("postgres"), false).await,
+        }
+    }
+
+    /// A fresh, empty database on `server`.
+    pub async fn fresh_on(server: &Server) -> Self {
+        Self::create(server.url("postgres"), false).await
+    }
+
+    async fn create(server: String, external: bool) -> Self {
+        let name = format!("sublet_test_{}", uuid::Uuid::new_v4().simple());
+        let mut connection = PgConnection::connect(&server)
+            .await
+            .expect("the test server answers");
+        let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::raw_sql(create)
+            .execute(&mut connection)
+            .await
+            .expect("a database can be made");
+        Self {
+            name,
+            server,
+            external,
+        }
+    }
+
+    /// The database's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        let (base, query) = self
+            .server
+            .split_once('?')
+            .map_or((self.server.as_str(), None), |(b, q)| (b, Some(q)));
+        let authority = base.find("://").map_or(0, |at| at + 3);
+        let end = base[authority..]
+            .find('/')
+            .map_or(base.len(), |at| authority + at);
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{}/{}{query}", &base[..end], self.name)
+    }
+
+    /// Its URL by way of another address, such as a proxy's.
+    pub fn url_via(&self, address: SocketAddr) -> String {
+        let url = self.url();
+        let own = self.address().to_string();
+        url.replacen(&own, &address.to_string(), 1)
+    }
+
+    /// The server's address, where it is `host:port` in numbers.
+    pub fn address(&self) -> SocketAddr {
+        let rest = self.server.split("://").nth(1).expect("a URL");
+        let authority = rest.split('/').next().expect("a host");
+        let host = authority.rsplit('@').next().expect("a host");
+        host.parse()
+            .expect("an address in numbers: needed where a proxy stands between")
+    }
+
+    /// A connection beside the store's, to look and to meddle.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url())
+            .await
+            .expect("the test database answers")
+    }
+}
+
+/// A throw-away server takes its databases with it; another one is left as it was found.
+impl Drop for Database {
+    fn drop(&mut self) {
+        if !self.external {
+            return;
+        }
+        let (name, server) = (self.name.clone(), self.server.clone());
+        let dropping = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let mut connection = PgConnection::connect(&server).await.unwrap();
+                let drop = AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
+                sqlx::raw_sql(drop).execute(&mut connection).await.unwrap();
+            });
+        });
+        if dropping.join().is_err() {
+            eprintln!("the test database {} is left behind", self.name);
+        }
+    }
+}
+
+/// A server of our own.
+#[derive(Debug)]
+pub struct Server {
+    port: u16,
+    control: Mutex<Control>,
+}
+
+#[derive(Debug)]
+struct Control {
+    _shell: Child,
+    commands: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Server {
+    /// The one that all tests of this process share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Server> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts another one, which ends when it is dropped.
+    pub fn start() -> Self {
+        // The port is free when it is chosen, and may be taken a moment later.
+        for _ in 0..3 {
+            match Self::try_start() {
+                Ok(server) => return server,
+                Err(said) if said.contains("could not bind") || said.contains("could not create any TCP") => {
+                }
+                Err(said) => panic!("PostgreSQL did not start:\n{said}"),
+            }
+        }
+        panic!("PostgreSQL found no free port");
+    }
+
+    fn try_start() -> Result<Self, String> {
+        let binaries = find_binaries();
+        let folder = env::temp_dir().join(format!("sublet-postgres-{}", uuid::Uuid::new_v4().simple()));
+        fs::create_dir(&folder).expect("the temporary folder can be written");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut shell = as_allowed_user(&folder)
+            .args(["sh", "-c", SCRIPT])
+            .env("BIN", &binaries)
+            .env("DIR", &folder)
+            .env("PORT", port.to_string())
+            .current_dir(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a shell starts");
+        let commands = shell.stdin.take().unwrap();
+        let lines = read_lines(shell.stderr.take().unwrap());
+        let control = Control {
+            _shell: shell,
+            commands,
+            lines,
+        };
+        control.wait_for(READY)?;
+        Ok(Self {
+            port,
+            control: Mutex::new(control),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// The URL of one of its databases.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://sublet@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Stops it as a crash would, and returns when it is gone.
+    pub fn stop(&self) {
+        self.command("stop", STOPPED);
+    }
+
+    /// Starts it again on the same port, and returns when it answers.
+    pub fn start_again(&self) {
+        self.command("start", READY);
+    }
+
+    fn command(&self, command: &str, answer: &str) {
+        let mut control = self.control.lock().unwrap();
+        writeln!(control.commands, "{command}").unwrap();
+        if let Err(said) = control.wait_for(answer) {
+            panic!("PostgreSQL did not {command}:\n{said}");
+        }
+    }
+}
+
+impl Control {
+    /// Waits for a line. What was said so far is the error if it cannot come any more.
+    fn wait_for(&self, wanted: &str) -> Result<(), String> {
+        let mut said = VecDeque::new();
+        for line in &self.lines {
+            if line.contains(wanted) {
+                return Ok(());
+            }
+            let fatal = line.contains("FATAL:") && !line.contains("terminating connection");
+            said.push_back(line);
+            if said.len() > 40 {
+                said.pop_front();
+            }
+            if fatal {
+                break;
+            }
+        }
+        Err(Vec::from(said).join("\n"))
+    }
+}
+
+fn read_lines(from: ChildStderr) -> Receiver<String> {
+    let (lines, receiver): (Sender<String>, _) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            // The server must never wait for a full pipe, even when nobody wants the lines any more.
+            if lines.send(line).is_err() {
+                continue;
+            }
+        }
+    });
+    receiver
+}
+
+/// The folder that has `initdb` and `postgres`.
+fn find_binaries() -> PathBuf {
+    let mut folders = Vec::new();
+    if let Ok(said) = Command::new("pg_config").arg("--bindir").output() {
+        folders.push(PathBuf::from(String::from_utf8_lossy(&said.stdout).trim()));
+    }
+    let mut versions: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    versions.sort_by_key(fs::DirEntry::file_name);
+    folders.extend(versions.iter().rev().map(|version| version.path().join("bin")));
+    folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    let complete = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
+    folders.into_iter().find(complete).unwrap_or_else(|| {
+        panic!(
+            "these tests need PostgreSQL's initdb and postgres, and found none: \
+             install them (apt-get install postgresql), or set {EXTERNAL}"
+        )
+    })
+}
+
+/// PostgreSQL refuses to run as root: then it runs as `postgres` or `nobody`, who gets the folder.
+fn as_allowed_user(folder: &Path) -> Command {
+    if fs::metadata(folder).unwrap().uid() != 0 {
+        return Command::new("env");
+    }
+    let (user, uid, gid) = allowed_user();
+    chown(folder, Some(uid), Some(gid)).unwrap();
+    if runs("setpriv") {
+        let mut command = Command::new("setpriv");
+        command.args([
+            format!("--reuid={uid}"),
+            format!("--regid={gid}"),
+            "--clear-groups".into(),
+        ]);
+        return command;
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", &user, "--"]);
+    command
+}
+
+fn allowed_user() -> (String, u32, u32) {
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let find = |name: &str| {
+        users
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find_map(|fields| match fields[..] {
+                [user, _, uid, gid, ..] if user == name => {
+                    Some((user.to_owned(), uid.parse().unwrap(), gid.parse().unwrap()))
+                }
+                _ => None,
+            })
+    };
+    find("postgres")
+        .or_else(|| find("nobody"))
+        .expect("a user `postgres` or `nobody`")
+}
+
+fn runs(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
