@@ -13,7 +13,7 @@ mod scenes;
 
 use std::{sync::Arc, time::Duration};
 
-use contenders::{Bb8, Contender, Deadpool, Ours, World};
+use contenders::{Bb8, Deadpool, Ours, World};
 use scenes::Race;
 
 const RUNS: usize = 7;
@@ -95,13 +95,13 @@ async fn contended(what: &str) {
         races[1].push(scenes::race(&deadpool).await);
         races[2].push(scenes::race(&bb8).await);
     }
-    compare(
-        what,
-        [0, 1, 2].map(|index| median(races[index].iter().map(|race| race.nanos).collect())),
-        (0.90, 0.90),
-    );
-    let jain = [0, 1, 2].map(|index| median(races[index].iter().map(|race| race.jain).collect()));
-    let spread = [0, 1, 2].map(|index| median(races[index].iter().map(|race| race.spread).collect()));
+    let medians = |of: fn(&Race) -> f64| {
+        races
+            .each_ref()
+            .map(|races| median(races.iter().map(of).collect()))
+    };
+    compare(what, medians(|race| race.nanos), (0.90, 0.90));
+    let (jain, spread) = (medians(|race| race.jain), medians(|race| race.spread));
     plain(
         "  fairness (Jain)",
         jain.map(|value| format!("{value:.4}")),

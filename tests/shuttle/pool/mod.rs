@@ -1,0 +1,9 @@
+//! The library's own files, compiled with the lock beside this one.
+
+pub(crate) use sublet::pool::{Ending, Priority, Refusal, Request, Settings};
+
+#[path = "../../../src/pool/core/mod.rs"]
+pub(crate) mod core;
+#[path = "../../../src/pool/exchange.rs"]
+pub(crate) mod exchange;
+pub(crate) mod sync;
