@@ -77,6 +77,12 @@ async fn one_call_at_a_time_on_a_lease() {
 async fn every_end_cuts_the_running_call() {
     for end in [End::Released, End::Revoked, End::HardLimit] {
         let broker = broker_with(1);
+        let policy = broker.pools.get("echo").unwrap().policy();
+        let patient = Policy {
+            stall: SECOND * 600,
+            ..policy
+        };
+        broker.change_pool("echo", Settings::default(), patient, None);
         let (leased, token) = lease(&broker).await;
         let sleep = lasting(
             SECOND * 300,
