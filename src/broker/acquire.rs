@@ -10,6 +10,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
 };
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{
@@ -247,7 +248,8 @@ impl Broker {
             priority: waiting.priority,
             client: waiting.client.clone(),
         };
-        let granted = entry.pool.acquire(request).await;
+        let span = tracing::debug_span!("wait", pool = %entry.pool.name());
+        let granted = entry.pool.acquire(request).instrument(span).await;
         granted.map_err(|refusal| refused(entry, refusal_error(refusal)))
     }
 }

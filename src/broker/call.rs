@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{Answer, Info, Policy};
 use crate::{
@@ -114,9 +115,15 @@ pub(super) async fn run(
         Sink::Stream(events) => Some(events.clone()),
         Sink::Collect(_) => None,
     };
+    let span = tracing::debug_span!(
+        "execute",
+        operation = operation.name,
+        session = %held.session_id(),
+        fence = held.number()
+    );
     let stopped = tokio::select! {
         biased;
-        result = held.session().execute(operation, sink) => Err(result),
+        result = held.session().execute(operation, sink).instrument(span) => Err(result),
         stop = watch(&fence, events, limits, watched) => Ok(stop),
     };
     match stopped {

@@ -116,3 +116,88 @@ impl http_body::Body for Watched {
         Poll::Ready(frame)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::{BodyExt as _, Full};
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::{
+        backend::{
+            registry::{self, Surroundings},
+            secrets::Secrets,
+        },
+        broker::{AcquireLease, Plan, Policy, Waiting},
+        clock::Clock,
+        pool::Settings,
+        proto::{EchoBackend, PoolSpec, pool_spec},
+    };
+
+    /// A service that has just granted a lease.
+    #[derive(Clone)]
+    struct Grants(Unseen);
+
+    impl Service<Request<()>> for Grants {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<()>) -> Self::Future {
+            let mut response = Response::new(Body::new(Full::from("granted")));
+            response.extensions_mut().insert(self.0.clone());
+            std::future::ready(Ok(response))
+        }
+    }
+
+    async fn granted() -> (Arc<Broker>, Response<Body>) {
+        let clock = Clock::tokio();
+        let broker = Broker::new(1, clock.clone(), Handle::current()).unwrap();
+        let spec = PoolSpec {
+            backend: Some(pool_spec::Backend::Echo(EchoBackend::default())),
+            ..PoolSpec::default()
+        };
+        let secrets = Secrets::below("/nowhere");
+        let plan = Plan {
+            settings: Settings::default(),
+            policy: Policy::default(),
+            backend: registry::build(&spec, &Surroundings { secrets, clock }).unwrap(),
+        };
+        broker.add_pool("echo", plan);
+        let ask = AcquireLease {
+            pool: "echo".to_owned(),
+            waiting: Waiting::default(),
+            ttl: None,
+            request: None,
+        };
+        let lease = broker.acquire_lease(ask).await.unwrap().leased.number;
+        let service = Grants(Unseen::new(&broker, lease));
+        let response = Delivery(service).call(Request::new(())).await.unwrap();
+        (broker, response)
+    }
+
+    fn leases(broker: &Broker) -> usize {
+        broker.leases_of(&broker.pools.get("echo").unwrap()).len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lease_whose_answer_was_not_taken_is_given_back() {
+        let (broker, response) = granted().await;
+        assert_eq!(leases(&broker), 1);
+        drop(response);
+        assert_eq!(leases(&broker), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lease_whose_answer_was_taken_whole_lives() {
+        let (broker, response) = granted().await;
+        response.into_body().collect().await.unwrap();
+        assert_eq!(leases(&broker), 1);
+    }
+}

@@ -30,10 +30,16 @@ async fn open(broker: &mut Broker, pool: &str) -> Opened {
         options: None,
     })))
     .unwrap();
-    let answers = broker.open_session(UnboundedReceiverStream::new(messages)).await.unwrap();
+    let answers = broker
+        .open_session(UnboundedReceiverStream::new(messages))
+        .await
+        .unwrap();
     let mut answers = answers.into_inner();
     let first = answers.message().await.unwrap().unwrap();
-    assert!(matches!(first.message, Some(open_session_response::Message::Opened(_))));
+    assert!(matches!(
+        first.message,
+        Some(open_session_response::Message::Opened(_))
+    ));
     Opened { out, answers }
 }
 
@@ -60,7 +66,10 @@ async fn queued_acquires_on_one_connection_do_not_block_a_release_on_it() {
         assert_eq!(waiter.await.unwrap(), LeaseEnd::Released);
     }
     let stats = stats(&app.address, "few").await;
-    assert_eq!((stats.granted, stats.waiters, stats.sessions_created), (151, 0, 1));
+    assert_eq!(
+        (stats.granted, stats.waiters, stats.sessions_created),
+        (151, 0, 1)
+    );
 }
 
 #[tokio::test]
@@ -114,7 +123,11 @@ async fn stalled_input_does_not_delay_a_keepalive_beside_it() {
     let refused = session.answers.message().await.unwrap().unwrap();
     assert_eq!(refused.call_id, 2);
     let (out, tokens) = mpsc::unbounded_channel();
-    let mut statuses = broker.keep_alive(UnboundedReceiverStream::new(tokens)).await.unwrap().into_inner();
+    let mut statuses = broker
+        .keep_alive(UnboundedReceiverStream::new(tokens))
+        .await
+        .unwrap()
+        .into_inner();
     for _ in 0..10 {
         out.send(KeepAliveRequest {
             lease_tokens: vec![held.lease_token.clone()],
@@ -139,8 +152,16 @@ async fn lease_of_a_silent_holder_goes_to_the_next_at_its_ttl() {
     let silent_lease = silent.lease.unwrap();
     assert_eq!(next.session_id, silent_lease.session_id);
     assert!(next.fence > silent_lease.fence);
-    let late = execute(&mut broker, on_lease(&silent.lease_token, "echo", r#"{"id":"late"}"#)).await.unwrap_err();
-    assert_eq!((reason(&late).as_str(), executed(&late).as_str()), ("LEASE_EXPIRED", "no"));
+    let late = execute(
+        &mut broker,
+        on_lease(&silent.lease_token, "echo", r#"{"id":"late"}"#),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(
+        (reason(&late).as_str(), executed(&late).as_str()),
+        ("LEASE_EXPIRED", "no")
+    );
 }
 
 #[tokio::test]
@@ -175,7 +196,10 @@ async fn cancelled_acquire_leaves_the_queue() {
     }
     release(&mut first, &held.lease_token).await;
     let stats = stats(&app.address, "few").await;
-    assert_eq!((stats.cancelled, stats.idle_sessions, stats.active_sessions), (1, 1, 0));
+    assert_eq!(
+        (stats.cancelled, stats.idle_sessions, stats.active_sessions),
+        (1, 1, 0)
+    );
 }
 
 #[tokio::test]
@@ -189,7 +213,9 @@ async fn statistics_add_up_after_a_storm() {
                 for turn in 0..20 {
                     if turn % 4 == 0 {
                         let granted = lease(&mut broker, "few").await;
-                        execute(&mut broker, on_lease(&granted.lease_token, "echo", "1")).await.unwrap();
+                        execute(&mut broker, on_lease(&granted.lease_token, "echo", "1"))
+                            .await
+                            .unwrap();
                         release(&mut broker, &granted.lease_token).await;
                     } else {
                         execute(&mut broker, one_shot("few", "echo", "1")).await.unwrap();
@@ -204,10 +230,16 @@ async fn statistics_add_up_after_a_storm() {
     let stats = stats(&app.address, "few").await;
     assert_eq!(stats.acquires, 400);
     assert_eq!(stats.granted + stats.refused + stats.cancelled, 400);
-    assert_eq!((stats.requests, stats.requests_ok, stats.requests_failed), (400, 400, 0));
+    assert_eq!(
+        (stats.requests, stats.requests_ok, stats.requests_failed),
+        (400, 400, 0)
+    );
     assert_eq!(stats.sessions_created + stats.sessions_reused, 400);
     assert!(stats.peak_sessions <= 3);
     assert!(stats.reuse_ratio >= 0.99, "{}", stats.reuse_ratio);
-    assert_eq!((stats.active_sessions, stats.waiters, stats.resetting_sessions), (0, 0, 0));
+    assert_eq!(
+        (stats.active_sessions, stats.waiters, stats.resetting_sessions),
+        (0, 0, 0)
+    );
     assert_eq!(stats.wait.unwrap().count, 400);
 }

@@ -22,9 +22,17 @@ async fn sigterm_lets_lease_holders_finish_and_exits_with_0() {
         lease_token: held.lease_token.clone(),
         ttl: None,
     };
-    let status = broker.renew_lease(renew).await.unwrap().into_inner().status.unwrap();
+    let status = broker
+        .renew_lease(renew)
+        .await
+        .unwrap()
+        .into_inner()
+        .status
+        .unwrap();
     assert_eq!(status.ended(), LeaseEnd::Unspecified);
-    execute(&mut broker, on_lease(&held.lease_token, "echo", "1")).await.unwrap();
+    execute(&mut broker, on_lease(&held.lease_token, "echo", "1"))
+        .await
+        .unwrap();
     assert_eq!(release(&mut broker, &held.lease_token).await, LeaseEnd::Released);
     assert_eq!(process.exit_code().await, Some(0));
 }
@@ -33,7 +41,10 @@ async fn sigterm_lets_lease_holders_finish_and_exits_with_0() {
 async fn load(mut broker: Broker) -> u32 {
     loop {
         if let Err(status) = execute(&mut broker, one_shot("echo", "echo", "1")).await {
-            assert_eq!((reason(&status).as_str(), executed(&status).as_str()), ("BROKER_DRAINING", "no"));
+            assert_eq!(
+                (reason(&status).as_str(), executed(&status).as_str()),
+                ("BROKER_DRAINING", "no")
+            );
             return 1;
         }
     }
@@ -53,9 +64,15 @@ async fn what_was_refused_in_a_drain_succeeds_against_the_restarted_broker() {
     }
     process.terminate();
     let refused = waiting.await.unwrap().unwrap_err();
-    assert_eq!((reason(&refused).as_str(), executed(&refused).as_str()), ("BROKER_DRAINING", "no"));
+    assert_eq!(
+        (reason(&refused).as_str(), executed(&refused).as_str()),
+        ("BROKER_DRAINING", "no")
+    );
     process.kill().await;
     let restarted = Process::serve(data.path(), None).await;
     let mut third = broker(&restarted.address);
-    assert_eq!(execute(&mut third, one_shot("echo", "echo", "1")).await.unwrap(), "1");
+    assert_eq!(
+        execute(&mut third, one_shot("echo", "echo", "1")).await.unwrap(),
+        "1"
+    );
 }

@@ -24,7 +24,14 @@ async fn names(address: &str) -> Vec<String> {
         page_size: 1000,
         ..ListPoolsRequest::default()
     });
-    listed.await.unwrap().into_inner().pools.into_iter().map(|pool| pool.name).collect()
+    listed
+        .await
+        .unwrap()
+        .into_inner()
+        .pools
+        .into_iter()
+        .map(|pool| pool.name)
+        .collect()
 }
 
 async fn kill_after_each_create(data_dir: &Path, url: Option<&str>) {
@@ -40,7 +47,12 @@ async fn kill_after_each_create(data_dir: &Path, url: Option<&str>) {
     let process = Process::serve(data_dir, url).await;
     assert_eq!(names(&process.address).await, acknowledged);
     let mut broker = broker(&process.address);
-    assert_eq!(execute(&mut broker, one_shot("pool-0000", "echo", "1")).await.unwrap(), "1");
+    assert_eq!(
+        execute(&mut broker, one_shot("pool-0000", "echo", "1"))
+            .await
+            .unwrap(),
+        "1"
+    );
 }
 
 #[tokio::test]
@@ -73,8 +85,17 @@ async fn restart_brings_everything_back_but_what_was_deleted() {
     let request = sublet::proto::GetPoolRequest {
         name: "kept".to_owned(),
     };
-    let found = pools(&app.address).get_pool(request).await.unwrap().into_inner().pool.unwrap();
-    assert_eq!((found.spec, found.etag, found.create_time), (kept.spec, kept.etag, kept.create_time));
+    let found = pools(&app.address)
+        .get_pool(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .pool
+        .unwrap();
+    assert_eq!(
+        (found.spec, found.etag, found.create_time),
+        (kept.spec, kept.etag, kept.create_time)
+    );
 }
 
 #[tokio::test]
@@ -87,9 +108,14 @@ async fn store_that_goes_away_costs_writes_but_never_leases() {
     let mut broker = broker(&app.address);
     let held = lease(&mut broker, "echo").await;
     server.stop();
-    let refused = pools(&app.address).create_pool(named("other", echo(1))).await.unwrap_err();
+    let refused = pools(&app.address)
+        .create_pool(named("other", echo(1)))
+        .await
+        .unwrap_err();
     assert_eq!(reason(&refused), "STORE_UNAVAILABLE");
-    execute(&mut broker, on_lease(&held.lease_token, "echo", "1")).await.unwrap();
+    execute(&mut broker, on_lease(&held.lease_token, "echo", "1"))
+        .await
+        .unwrap();
     release(&mut broker, &held.lease_token).await;
     let again = lease(&mut broker, "echo").await;
     release(&mut broker, &again.lease_token).await;

@@ -3,7 +3,9 @@
 use sublet::proto::{DeletePoolRequest, PausePoolRequest};
 use tokio_stream::StreamExt as _;
 use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::support::{app::App, calls::*};
 
@@ -25,7 +27,10 @@ async fn pool_s_health_follows_its_life() {
     create(&app.address, "echo", echo(1)).await;
     assert_eq!(next().await, ServingStatus::Serving);
     let name = "echo".to_owned();
-    pools(&app.address).pause_pool(PausePoolRequest { name: name.clone() }).await.unwrap();
+    pools(&app.address)
+        .pause_pool(PausePoolRequest { name: name.clone() })
+        .await
+        .unwrap();
     assert_eq!(next().await, ServingStatus::NotServing);
     let delete = DeletePoolRequest {
         name,
@@ -47,9 +52,15 @@ async fn readiness_turns_when_the_drain_begins() {
         assert_eq!(status, ServingStatus::Serving, "{service}");
     }
     let mut watch = health.watch(about("")).await.unwrap().into_inner();
-    assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert_eq!(
+        watch.next().await.unwrap().unwrap().status(),
+        ServingStatus::Serving
+    );
     app.begin_stop();
-    assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(
+        watch.next().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
+    );
     release(&mut broker, &held.lease_token).await;
     drop(watch);
     app.stopped().await;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sublet::proto::{AcquireOptions, ExecuteRequest, PausePoolRequest, RevokeLeaseRequest, UpdatePoolRequest};
+use sublet::proto::{
+    AcquireOptions, ExecuteRequest, PausePoolRequest, RevokeLeaseRequest, UpdatePoolRequest,
+};
 
 use crate::support::{app::App, calls::*};
 
@@ -33,7 +35,10 @@ async fn check(broker: &mut Broker, request: ExecuteRequest, id: &str, case: Cas
     let failed = execute(broker, request).await.unwrap_err();
     assert_eq!(reason(&failed), case.reason, "{id}: {failed:?}");
     assert_eq!(executed(&failed), case.executed, "{id}: {failed:?}");
-    let seen = received(broker, "watched").await.iter().any(|received| received == id);
+    let seen = received(broker, "watched")
+        .await
+        .iter()
+        .any(|received| received == id);
     assert_eq!(seen, case.seen, "{id}: the backend's record");
 }
 
@@ -52,12 +57,39 @@ async fn one_shots_tell_the_truth() {
     let mut broker = broker(&app.address);
     let broker = &mut broker;
     let call = |name: &str, params: &str| one_shot("watched", name, params);
-    check(broker, call("fail", r#"{"id":"a"}"#), "a", case("BACKEND_ERROR", "yes", true)).await;
-    check(broker, call("drop", r#"{"when":"before","id":"b"}"#), "b", case("SESSION_LOST", "no", false)).await;
-    check(broker, call("drop", r#"{"when":"after","id":"c"}"#), "c", case("SESSION_LOST", "unknown", true)).await;
-    let slow = within(Duration::from_millis(50), call("sleep", r#"{"duration":"60s","id":"d"}"#));
+    check(
+        broker,
+        call("fail", r#"{"id":"a"}"#),
+        "a",
+        case("BACKEND_ERROR", "yes", true),
+    )
+    .await;
+    check(
+        broker,
+        call("drop", r#"{"when":"before","id":"b"}"#),
+        "b",
+        case("SESSION_LOST", "no", false),
+    )
+    .await;
+    check(
+        broker,
+        call("drop", r#"{"when":"after","id":"c"}"#),
+        "c",
+        case("SESSION_LOST", "unknown", true),
+    )
+    .await;
+    let slow = within(
+        Duration::from_millis(50),
+        call("sleep", r#"{"duration":"60s","id":"d"}"#),
+    );
     check(broker, slow, "d", case("EXECUTE_TIMEOUT", "unknown", true)).await;
-    check(broker, call("set", r#"{"value":1,"id":"e"}"#), "e", case("INVALID_ARGUMENT", "no", false)).await;
+    check(
+        broker,
+        call("set", r#"{"value":1,"id":"e"}"#),
+        "e",
+        case("INVALID_ARGUMENT", "no", false),
+    )
+    .await;
     let large = call("stream", r#"{"count":100,"size":65536,"id":"f"}"#);
     check(broker, large, "f", case("RESPONSE_TOO_LARGE", "unknown", true)).await;
     let absent = one_shot("absent", "echo", r#"{"id":"g"}"#);
@@ -73,15 +105,27 @@ async fn refusals_tell_the_truth() {
     let call = |id: &str| no_wait(one_shot("watched", "fail", &format!(r#"{{"id":"{id}"}}"#)));
     let held = lease(&mut broker, "watched").await;
     let failed = execute(&mut broker, call("a")).await.unwrap_err();
-    assert_eq!((reason(&failed).as_str(), executed(&failed).as_str()), ("ACQUIRE_TIMEOUT", "no"));
+    assert_eq!(
+        (reason(&failed).as_str(), executed(&failed).as_str()),
+        ("ACQUIRE_TIMEOUT", "no")
+    );
     release(&mut broker, &held.lease_token).await;
     let name = "watched".to_owned();
-    pools(&app.address).pause_pool(PausePoolRequest { name: name.clone() }).await.unwrap();
+    pools(&app.address)
+        .pause_pool(PausePoolRequest { name: name.clone() })
+        .await
+        .unwrap();
     let mut paused = call("b");
     paused.options.as_mut().unwrap().wait_timeout = Some(span(Duration::from_millis(20)));
     let failed = execute(&mut broker, paused).await.unwrap_err();
-    assert_eq!((reason(&failed).as_str(), executed(&failed).as_str()), ("POOL_PAUSED", "no"));
-    pools(&app.address).resume_pool(sublet::proto::ResumePoolRequest { name }).await.unwrap();
+    assert_eq!(
+        (reason(&failed).as_str(), executed(&failed).as_str()),
+        ("POOL_PAUSED", "no")
+    );
+    pools(&app.address)
+        .resume_pool(sublet::proto::ResumePoolRequest { name })
+        .await
+        .unwrap();
     assert!(received(&mut broker, "watched").await.is_empty());
 }
 
@@ -98,15 +142,30 @@ async fn calls_on_leases_tell_the_truth() {
     };
     let gap = numbered(5, "fail", r#"{"id":"a"}"#);
     check(&mut broker, gap, "a", case("SEQNO_GAP", "no", false)).await;
-    let cut = within(Duration::from_millis(50), numbered(1, "sleep", r#"{"duration":"60s","id":"b"}"#));
-    check(&mut broker, cut.clone(), "b", case("EXECUTE_TIMEOUT", "unknown", true)).await;
+    let cut = within(
+        Duration::from_millis(50),
+        numbered(1, "sleep", r#"{"duration":"60s","id":"b"}"#),
+    );
+    check(
+        &mut broker,
+        cut.clone(),
+        "b",
+        case("EXECUTE_TIMEOUT", "unknown", true),
+    )
+    .await;
     check(&mut broker, cut, "b", case("OUTCOME_UNKNOWN", "unknown", true)).await;
     execute(&mut broker, numbered(2, "echo", "1")).await.unwrap();
     execute(&mut broker, numbered(3, "echo", "1")).await.unwrap();
     let old = execute(&mut broker, numbered(2, "echo", "1")).await.unwrap_err();
-    assert_eq!((reason(&old).as_str(), executed(&old).as_str()), ("ALREADY_EXECUTED", "yes"));
+    assert_eq!(
+        (reason(&old).as_str(), executed(&old).as_str()),
+        ("ALREADY_EXECUTED", "yes")
+    );
     let running = tokio::spawn({
-        let (mut broker, request) = (broker.clone(), on_lease(token, "sleep", r#"{"duration":"60s","id":"c"}"#));
+        let (mut broker, request) = (
+            broker.clone(),
+            on_lease(token, "sleep", r#"{"duration":"60s","id":"c"}"#),
+        );
         async move { execute(&mut broker, request).await.unwrap_err() }
     });
     while !received(&mut broker, "watched").await.contains(&"c".to_owned()) {
@@ -115,9 +174,15 @@ async fn calls_on_leases_tell_the_truth() {
     let busy = on_lease(token, "fail", r#"{"id":"d"}"#);
     check(&mut broker, busy, "d", case("LEASE_BUSY", "no", false)).await;
     let lease_id = held.lease.unwrap().id;
-    pools(&app.address).revoke_lease(RevokeLeaseRequest { lease_id }).await.unwrap();
+    pools(&app.address)
+        .revoke_lease(RevokeLeaseRequest { lease_id })
+        .await
+        .unwrap();
     let revoked = running.await.unwrap();
-    assert_eq!((reason(&revoked).as_str(), executed(&revoked).as_str()), ("LEASE_REVOKED", "unknown"));
+    assert_eq!(
+        (reason(&revoked).as_str(), executed(&revoked).as_str()),
+        ("LEASE_REVOKED", "unknown")
+    );
     let late = on_lease(token, "fail", r#"{"id":"e"}"#);
     check(&mut broker, late, "e", case("LEASE_REVOKED", "no", false)).await;
     let stranger = on_lease("sl1.0.1.99.00", "fail", r#"{"id":"f"}"#);
@@ -135,16 +200,27 @@ async fn full_queue_and_dead_backend_are_told_apart() {
     create(&app.address, "watched", few).await;
     let mut broker = broker(&app.address);
     let held = lease(&mut broker, "watched").await;
-    let full = execute(&mut broker, one_shot("watched", "echo", "1")).await.unwrap_err();
-    assert_eq!((reason(&full).as_str(), executed(&full).as_str()), ("QUEUE_FULL", "no"));
+    let full = execute(&mut broker, one_shot("watched", "echo", "1"))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (reason(&full).as_str(), executed(&full).as_str()),
+        ("QUEUE_FULL", "no")
+    );
     release(&mut broker, &held.lease_token).await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let dead = sublet::proto::PoolSpec {
         endpoints: vec![sublet::proto::Endpoint {
             address: format!("127.0.0.1:{port}"),
             ..sublet::proto::Endpoint::default()
         }],
-        backend: Some(sublet::proto::pool_spec::Backend::Http(sublet::proto::HttpBackend::default())),
+        backend: Some(sublet::proto::pool_spec::Backend::Http(
+            sublet::proto::HttpBackend::default(),
+        )),
         ..echo(1)
     };
     create(&app.address, "dead", dead).await;
@@ -154,7 +230,10 @@ async fn full_queue_and_dead_backend_are_told_apart() {
         ..AcquireOptions::default()
     });
     let dead = execute(&mut broker, call).await.unwrap_err();
-    assert_eq!((reason(&dead).as_str(), executed(&dead).as_str()), ("BACKEND_UNREACHABLE", "no"));
+    assert_eq!(
+        (reason(&dead).as_str(), executed(&dead).as_str()),
+        ("BACKEND_UNREACHABLE", "no")
+    );
 }
 
 #[tokio::test]

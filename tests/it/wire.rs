@@ -38,7 +38,12 @@ async fn json_text_passes_byte_for_byte() {
     create(&app.address, "echo", echo(1)).await;
     let mut broker = broker(&app.address);
     let text = "{\"z\": 18446744073709551615,\n \"a\":1.10, \"é\":\"\\u00e9\"}";
-    assert_eq!(execute(&mut broker, one_shot("echo", "echo", text)).await.unwrap(), text);
+    assert_eq!(
+        execute(&mut broker, one_shot("echo", "echo", text))
+            .await
+            .unwrap(),
+        text
+    );
 }
 
 #[tokio::test]
@@ -46,14 +51,21 @@ async fn integer_that_a_struct_may_have_spoilt_is_refused_with_advice() {
     let app = App::start().await;
     create(&app.address, "echo", echo(1)).await;
     let mut broker = broker(&app.address);
-    let refused = broker.execute(with_struct(number(1_152_921_504_606_846_976.0))).await.unwrap_err();
+    let refused = broker
+        .execute(with_struct(number(1_152_921_504_606_846_976.0)))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(executed(&refused), "no");
     let details = refused.get_error_details();
     let fault = &details.bad_request().unwrap().field_violations[0];
     assert_eq!(fault.field, "operation.params.seed");
     assert!(fault.description.contains("params_json"), "{}", fault.description);
-    let answer = broker.execute(with_struct(number(20.0))).await.unwrap().into_inner();
+    let answer = broker
+        .execute(with_struct(number(20.0)))
+        .await
+        .unwrap()
+        .into_inner();
     assert!(matches!(answer.result.unwrap().output, Some(Output::Json(_))));
 }
 
@@ -73,7 +85,10 @@ async fn bad_definition_is_told_every_fault_and_changes_nothing() {
         }),
         ..echo(1)
     };
-    let refused = pools(&app.address).create_pool(named("Bad Name", bad)).await.unwrap_err();
+    let refused = pools(&app.address)
+        .create_pool(named("Bad Name", bad))
+        .await
+        .unwrap_err();
     let details = refused.get_error_details();
     let faults = details.bad_request().unwrap().field_violations.clone();
     for field in [
@@ -82,9 +97,15 @@ async fn bad_definition_is_told_every_fault_and_changes_nothing() {
         "pool.spec.sizing.max_sessions",
         "pool.spec.timeouts.connect",
     ] {
-        assert!(faults.iter().any(|fault| fault.field == field), "{field} in {faults:?}");
+        assert!(
+            faults.iter().any(|fault| fault.field == field),
+            "{field} in {faults:?}"
+        );
     }
-    let listed = pools(&app.address).list_pools(sublet::proto::ListPoolsRequest::default()).await.unwrap();
+    let listed = pools(&app.address)
+        .list_pools(sublet::proto::ListPoolsRequest::default())
+        .await
+        .unwrap();
     assert!(listed.into_inner().pools.is_empty());
 }
 
@@ -102,7 +123,13 @@ async fn every_fault_of_a_call_is_told_at_once() {
     };
     let refused = broker(&app.address).execute(request).await.unwrap_err();
     let details = refused.get_error_details();
-    let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|fault| fault.field.clone()).collect();
+    let fields: Vec<_> = details
+        .bad_request()
+        .unwrap()
+        .field_violations
+        .iter()
+        .map(|fault| fault.field.clone())
+        .collect();
     assert_eq!(
         fields,
         [
@@ -119,7 +146,10 @@ async fn every_fault_of_a_call_is_told_at_once() {
 #[tokio::test]
 async fn reason_reaches_clients_that_cannot_decode_details() {
     let app = App::start().await;
-    let missing = broker(&app.address).execute(one_shot("absent", "echo", "1")).await.unwrap_err();
+    let missing = broker(&app.address)
+        .execute(one_shot("absent", "echo", "1"))
+        .await
+        .unwrap_err();
     assert_eq!(missing.code(), Code::NotFound);
     assert_eq!(missing.metadata().get("sublet-reason").unwrap(), "POOL_NOT_FOUND");
 }
@@ -144,7 +174,11 @@ async fn stream_ends_once_and_its_deadline_is_told_as_such() {
     let stream = |params: &str| ExecuteStreamRequest {
         request: Some(one_shot("echo", "stream", params)),
     };
-    let mut events = broker.execute_stream(stream(r#"{"count":3}"#)).await.unwrap().into_inner();
+    let mut events = broker
+        .execute_stream(stream(r#"{"count":3}"#))
+        .await
+        .unwrap()
+        .into_inner();
     let mut kinds = Vec::new();
     while let Some(message) = events.message().await.unwrap() {
         kinds.push(match message.event.unwrap().event.unwrap() {
@@ -156,7 +190,9 @@ async fn stream_ends_once_and_its_deadline_is_told_as_such() {
     }
     assert_eq!(kinds, ["accepted", "item", "item", "item", "end"]);
     let mut request = Request::new(stream(r#"{"count":1000,"interval":"100ms"}"#));
-    request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", "300m".parse().unwrap());
     let mut events = broker.execute_stream(request).await.unwrap().into_inner();
     let ended = loop {
         match events.message().await {

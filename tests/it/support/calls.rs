@@ -12,7 +12,9 @@ use sublet::proto::{
 };
 use tokio_stream::StreamExt as _;
 use tonic::{Status, transport::Channel};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_types::StatusExt as _;
 
 pub type Broker = BrokerServiceClient<Channel>;
@@ -143,7 +145,9 @@ pub async fn execute(broker: &mut Broker, request: ExecuteRequest) -> Result<Str
 
 /// The calls that the backend of an echo pool received, by their ids.
 pub async fn received(broker: &mut Broker, pool: &str) -> Vec<String> {
-    let record = execute(broker, one_shot(pool, "count", r#"{"scope":"pool"}"#)).await.unwrap();
+    let record = execute(broker, one_shot(pool, "count", r#"{"scope":"pool"}"#))
+        .await
+        .unwrap();
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
     let ids = record["received"].as_array().unwrap();
     ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
@@ -154,18 +158,28 @@ pub async fn stats(address: &str, pool: &str) -> proto::PoolStats {
         pool: pool.to_owned(),
     };
     let mut client = StatsServiceClient::new(channel(address));
-    client.get_pool_stats(request).await.unwrap().into_inner().stats.unwrap()
+    client
+        .get_pool_stats(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .stats
+        .unwrap()
 }
 
 /// An error's reason, from its details.
 pub fn reason(status: &Status) -> String {
     let details = status.get_error_details();
-    details.error_info().map(|info| info.reason.clone()).unwrap_or_default()
+    details
+        .error_info()
+        .map(|info| info.reason.clone())
+        .unwrap_or_default()
 }
 
 /// What an error says of the call's execution.
 pub fn executed(status: &Status) -> String {
     let details = status.get_error_details();
     let info = details.error_info();
-    info.and_then(|info| info.metadata.get("executed").cloned()).unwrap_or_default()
+    info.and_then(|info| info.metadata.get("executed").cloned())
+        .unwrap_or_default()
 }

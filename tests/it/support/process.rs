@@ -45,7 +45,10 @@ impl Process {
     /// SIGTERM.
     pub fn terminate(&self) {
         let id = self.child.id().expect("it runs").to_string();
-        let status = std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        let status = std::process::Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
