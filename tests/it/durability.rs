@@ -20,18 +20,12 @@ fn kills() -> usize {
 }
 
 async fn names(address: &str) -> Vec<String> {
-    let listed = pools(address).list_pools(ListPoolsRequest {
+    let request = ListPoolsRequest {
         page_size: 1000,
         ..ListPoolsRequest::default()
-    });
-    listed
-        .await
-        .unwrap()
-        .into_inner()
-        .pools
-        .into_iter()
-        .map(|pool| pool.name)
-        .collect()
+    };
+    let listed = pools(address).list_pools(request).await.unwrap().into_inner();
+    listed.pools.into_iter().map(|pool| pool.name).collect()
 }
 
 async fn kill_after_each_create(data_dir: &Path, url: Option<&str>) {
