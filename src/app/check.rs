@@ -3,14 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tonic::transport::Endpoint;
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 
 use super::{
     cli::Question,
     exit::{Exit, chain},
 };
+use crate::grpc::ask_health;
 
 /// Time to connect, and time for the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,18 +32,13 @@ async fn asked(Question { address, service }: &Question) -> Result<String, Exit>
         .connect()
         .await
         .map_err(|error| Exit::unwell(format!("nobody answers at {address}: {}", chain(&error))))?;
-    let request = HealthCheckRequest {
-        service: service.clone(),
-    };
-    let answer = HealthClient::new(channel)
-        .check(request)
+    let serving = ask_health(channel, service)
         .await
         .map_err(|status| Exit::unwell(format!("{what} at {address}: {}", status.message())))?;
-    match answer.into_inner().status() {
-        ServingStatus::Serving => Ok(format!("{what} at {address} is serving\n")),
-        ServingStatus::NotServing | ServingStatus::Unknown | ServingStatus::ServiceUnknown => {
-            Err(Exit::unwell(format!("{what} at {address} is not serving")))
-        }
+    if serving {
+        Ok(format!("{what} at {address} is serving\n"))
+    } else {
+        Err(Exit::unwell(format!("{what} at {address} is not serving")))
     }
 }
 

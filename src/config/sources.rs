@@ -13,8 +13,9 @@ use super::{Config, Faults, settings};
 const PREFIX: &str = "SUBLET_";
 
 /// Variables with our prefix that are not settings. Kubernetes sets `SUBLET_PORT…` and `SUBLET_SERVICE_…` in every
-/// pod beside a Service named sublet; pools' secrets and the file's own name are read elsewhere.
-const NOT_SETTINGS: [&str; 5] = [
+/// pod beside a Service named sublet; pools' secrets and the file's own name are read elsewhere; the rest is for tests.
+const NOT_SETTINGS: [&str; 6] = [
+    "SUBLET_BIN",
     "SUBLET_SECRET_",
     "SUBLET_SERVICE_",
     "SUBLET_PORT",

@@ -9,6 +9,7 @@ mod decode;
 mod delivery;
 mod encode;
 mod health;
+mod health_client;
 mod limits;
 mod page;
 mod pool_service;
@@ -28,6 +29,7 @@ pub use self::{
     deadline::{Deadline, DeadlineBody, DeadlineFuture, Deadlines},
     delivery::Delivery,
     health::{HealthService, PoolHealth},
+    health_client::ask_health,
     limits::{MAX_MESSAGE_BYTES, MAX_STREAMS, MAX_WAITING},
     pool_service::PoolApi,
     reflection::add as add_reflection,
