@@ -3,7 +3,6 @@
 //! Spans nest as `request{rpc, peer, id}` (see `grpc/trace.rs`), and below it `wait`, `dial` and `execute`.
 
 use std::{
-    fmt,
     io::{self, IsTerminal as _},
     str::FromStr,
 };
@@ -92,49 +91,9 @@ pub fn start(settings: &Settings) -> Result<(), StartError> {
     Ok(())
 }
 
-/// A value that never shows itself in Debug or Display: a password, a token, a URL that has one in it.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Redacted<T>(T);
-
-impl<T> Redacted<T> {
-    /// Hides `value`.
-    #[must_use]
-    pub const fn new(value: T) -> Self {
-        Self(value)
-    }
-
-    /// The value itself, for the one place that needs it.
-    #[must_use]
-    pub const fn expose(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> fmt::Debug for Redacted<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-impl<T> fmt::Display for Redacted<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_redacted_value_shows_itself_to_nobody() {
-        let secret = Redacted::new("hunter2".to_owned());
-        assert_eq!(
-            format!("{secret} {secret:?} {:#?}", Some(&secret)),
-            "[redacted] [redacted] Some(\n    [redacted],\n)"
-        );
-        assert_eq!(secret.expose(), "hunter2");
-    }
 
     #[test]
     fn filters_are_read_before_they_are_used() {

@@ -27,6 +27,10 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run a broker until SIGTERM or SIGINT; a second one ends it at once.
+    Serve(ConfigFlags),
+    /// Watch a broker in a terminal: many clients contend for few sessions over real gRPC. Takes about ten seconds.
+    Demo,
     /// Print the configuration file with every setting at its default, explained; or check a file.
     Config {
         /// Check this file instead, and tell everything that is wrong with it.

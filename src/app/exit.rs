@@ -9,8 +9,9 @@ use std::{
 use crate::config::Faults;
 
 /// A bad end: what to tell, and the exit code.
-#[derive(Debug)]
-pub(super) struct Exit {
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Exit {
     code: u8,
     message: String,
 }
@@ -52,8 +53,9 @@ impl Exit {
         ExitCode::from(self.code)
     }
 
-    #[cfg(test)]
-    pub(super) const fn code(&self) -> u8 {
+    /// The exit code.
+    #[must_use]
+    pub const fn code(&self) -> u8 {
         self.code
     }
 }

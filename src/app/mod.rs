@@ -1,23 +1,31 @@
 //! Puts a broker together: config, store, catalog, broker, gRPC, and their end; and the program's other commands.
 
+mod application;
 mod check;
 mod cli;
+mod demo;
 mod exit;
+mod pool_health;
 mod protos;
+mod running;
+mod serve;
 
 use std::{
     ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Parser as _;
+use tokio::runtime::{Builder, Runtime};
 
-use self::{
-    cli::{Cli, Command, ConfigFlags, Proto},
-    exit::Exit,
-};
+use self::cli::{Cli, Command, ConfigFlags, Proto};
+pub use self::{application::Application, exit::Exit};
 use crate::config::{Config, Layer, annotated};
+
+/// Time for the last blocking work when the program ends.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Runs the program with its command line, to its exit code: 0; 1 what was asked about is not well; 64 a wrong
 /// command line or configuration; 69 something that the broker needs is not available; 70 a defect of the broker.
@@ -34,6 +42,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn obey(command: Command) -> Result<(), Exit> {
     match command {
+        Command::Serve(flags) => serve::run(configured(&flags)?),
+        Command::Demo => demo::run(),
         Command::Config { check: None } => say(&annotated()),
         Command::Config { check: Some(file) } => {
             Config::from_layers([file_layer(&file)?])?;
@@ -50,6 +60,16 @@ fn obey(command: Command) -> Result<(), Exit> {
             ))
         }
     }
+}
+
+/// The runtime of everything but connections, which have threads of their own.
+fn runtime() -> Result<Runtime, Exit> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("main")
+        .enable_all()
+        .build()
+        .map_err(|error| Exit::internal("cannot start", error))
 }
 
 /// The configuration of a broker that was started with `flags`.

@@ -21,10 +21,7 @@ pub use self::{
     faults::{Fault, Faults},
     sources::Layer,
 };
-use crate::{
-    grpc,
-    telemetry::{self, Redacted},
-};
+use crate::{grpc, store, telemetry};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,22 +31,13 @@ pub struct Config {
     /// Whether a listener beyond loopback is wanted although there is no TLS and no authentication.
     pub insecure: bool,
     /// Where definitions are kept.
-    pub store: Store,
+    pub store: store::Settings,
     /// The folder that `file` secrets of definitions are read from.
     pub secrets_dir: PathBuf,
     /// Time for leases and streams to end by themselves when the broker stops.
     pub grace: Duration,
     /// Logs.
     pub telemetry: telemetry::Settings,
-}
-
-/// Where definitions are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
-    /// The folder of the embedded store.
-    pub data_dir: PathBuf,
-    /// Postgres instead; the URL may have a password in it.
-    pub database_url: Option<Redacted<String>>,
 }
 
 impl Default for Config {
@@ -61,9 +49,9 @@ impl Default for Config {
                 workers: 0,
             },
             insecure: false,
-            store: Store {
+            store: store::Settings {
+                url: None,
                 data_dir: PathBuf::from("sublet-data"),
-                database_url: None,
             },
             secrets_dir: PathBuf::from("sublet-secrets"),
             grace: Duration::from_secs(30),

@@ -2,7 +2,7 @@
 //! its check.
 
 use super::{Config, values};
-use crate::telemetry::{self, Redacted};
+use crate::telemetry;
 
 /// One setting.
 pub(super) struct Setting {
@@ -58,11 +58,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             "place; there is no flag, because other users can read those.",
         ],
         shown: Shown::Example("\"postgres://sublet@db.example/sublet\""),
-        set: |config, text| {
-            let url = Redacted::new(values::database_url(text)?.to_owned());
-            config.store.database_url = Some(url);
-            Ok(())
-        },
+        set: |config, text| values::database_url(text).map(|value| config.store.url = Some(value.to_owned())),
     },
     Setting {
         key: "secrets_dir",

@@ -27,7 +27,7 @@ fn the_examples_in_the_annotated_file_are_right_too() {
         .flat_map(|line| [line, "\n"])
         .collect();
     let config = Config::from_layers([Layer::file("default.toml", &uncommented)]).unwrap();
-    assert!(config.store.database_url.is_some());
+    assert!(config.store.url.is_some());
 }
 
 #[test]

@@ -19,7 +19,11 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tower::Service;
 
-use crate::clock::{Clock, Time};
+use super::status::status;
+use crate::{
+    clock::{Clock, Time},
+    error::{Error, Faults},
+};
 
 /// When a request's caller gives up. In the request's extensions if the caller said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +79,9 @@ where
 /// Reads a `grpc-timeout`: up to eight digits and a unit.
 fn parse(value: &HeaderValue) -> Result<Duration, Status> {
     read(value).ok_or_else(|| {
-        Status::invalid_argument(
-            "grpc-timeout must be 1 to 8 digits and a unit of H, M, S, m, u, n, such as 500m",
-        )
+        let right = "must be 1 to 8 digits and a unit of H, M, S, m, u, n, such as 500m";
+        let faults = Faults::one("grpc-timeout", right);
+        status(&Error::Invalid { faults }.into())
     })
 }
 
@@ -100,7 +104,7 @@ fn read(value: &HeaderValue) -> Option<Duration> {
 
 /// What the caller gets whose deadline has passed; usually it no longer listens.
 fn exceeded() -> Status {
-    Status::deadline_exceeded("the call's deadline has passed")
+    status(&Error::DeadlineExceeded.into())
 }
 
 /// A response that comes before the deadline, or says that it has passed.

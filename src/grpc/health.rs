@@ -20,8 +20,11 @@ use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server::Health,
 };
 
+use super::status::status;
+use crate::error::Error;
+
 /// Watches at the same time, over all connections.
-const MAX_WATCHES: usize = 10_000;
+const MAX_WATCHES: u32 = 10_000;
 
 /// Where the health of pools comes from.
 pub trait PoolHealth: Send + Sync + 'static {
@@ -63,7 +66,7 @@ impl<P: PoolHealth> HealthService<P> {
                 services,
                 pools,
             }),
-            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+            watches: Arc::new(Semaphore::new(MAX_WATCHES as usize)),
             closing,
         }
     }
@@ -80,8 +83,8 @@ impl<P: PoolHealth> Sources<P> {
     }
 }
 
-fn status(source: Option<&mut watch::Receiver<bool>>) -> ServingStatus {
-    match source.map(|serving| *serving.borrow_and_update()) {
+fn serving(source: Option<&mut watch::Receiver<bool>>) -> ServingStatus {
+    match source.map(|source| *source.borrow_and_update()) {
         Some(true) => ServingStatus::Serving,
         Some(false) => ServingStatus::NotServing,
         None => ServingStatus::ServiceUnknown,
@@ -101,7 +104,7 @@ impl<P: PoolHealth> Health for HealthService<P> {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
-        match status(self.sources.source(&service).as_mut()) {
+        match serving(self.sources.source(&service).as_mut()) {
             ServingStatus::ServiceUnknown => Err(Status::not_found(format!(
                 "nothing is known of `{service}`: ask for \"\" (the broker), a service's full name, or pools/NAME"
             ))),
@@ -117,9 +120,9 @@ impl<P: PoolHealth> Health for HealthService<P> {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let place = Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!("{MAX_WATCHES} health watches are open already"))
-        })?;
+        let place = Arc::clone(&self.watches)
+            .try_acquire_owned()
+            .map_err(|_| status(&Error::QueueFull { limit: MAX_WATCHES }.into()))?;
         let watch = Watch {
             service: request.into_inner().service,
             changes: self.sources.pools.changes(),
@@ -156,7 +159,7 @@ impl<P: PoolHealth> Watch<P> {
             // Marked as seen before the pools are looked at, so that a change in between wakes us again.
             self.changes.mark_unchanged();
             let mut source = self.sources.source(&self.service);
-            let now = status(source.as_mut());
+            let now = serving(source.as_mut());
             if self.said.replace(now) != Some(now) {
                 return now;
             }

@@ -16,6 +16,7 @@ mod pool_service;
 mod preface;
 mod reflection;
 mod routes;
+mod server;
 mod stats_service;
 mod status;
 mod trace;
@@ -34,6 +35,7 @@ pub use self::{
     pool_service::PoolApi,
     reflection::add as add_reflection,
     routes::Services,
+    server::{BindError, Door, Server},
     stats_service::StatsApi,
     status::{DOMAIN, message, status},
     trace::{Traced, TracedBody, TracedFuture},

@@ -20,6 +20,9 @@ use tonic::{
 };
 use tower::Service;
 
+use super::status::status;
+use crate::error::Error;
+
 /// What the paths of the broker's own services begin with.
 const OURS: &str = "/sublet.";
 
@@ -108,5 +111,15 @@ where
 }
 
 fn not_yet() -> Status {
-    Status::unavailable("the broker waits for its store: its pools are not loaded yet")
+    status(
+        &Error::StoreUnavailable {
+            source: Arc::new(NotLoaded),
+        }
+        .into(),
+    )
 }
+
+/// Why the broker's own services do not answer yet.
+#[derive(Debug, thiserror::Error)]
+#[error("the definitions are not loaded yet")]
+struct NotLoaded;

@@ -142,7 +142,7 @@ async fn migrate(database: &Sqlite) -> Result<(), StoreError> {
     };
     let mut migrator = sqlx::migrate!("migrations/sqlite");
     migrator.set_ignore_missing(true);
-    let migrated = migrator.run(&mut connection).await;
+    let migrated = migrator.run_direct(None, &mut connection, false).await;
     migrated.map_err(|error| StoreError::unusable(unusable(&error), error))?;
     connection.close().await?;
     Ok(())

@@ -133,10 +133,13 @@ async fn prepare(connection: &mut PgConnection, timing: Timing) -> Result<(), sq
 pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), StoreError> {
     let mut migrator = sqlx::migrate!("migrations/postgres");
     migrator.set_ignore_missing(true);
-    migrator.run(connection).await.map_err(|error| {
-        let reason = format!("the database cannot be migrated: {error}");
-        StoreError::unusable(reason, error)
-    })
+    migrator
+        .run_direct(None, connection, false)
+        .await
+        .map_err(|error| {
+            let reason = format!("the database cannot be migrated: {error}");
+            StoreError::unusable(reason, error)
+        })
 }
 
 impl Database for Postgres {
