@@ -19,12 +19,11 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use pool::{
-    core::{Core, Release, SessionState},
-    exchange::{Answer, Exchange, Face, Granted, Job, Seat, Ticket, Todo},
+    core::{Core, Release},
+    exchange::{Answer, Exchange, Granted, Job, Seat, Ticket, Todo},
 };
 use shuttle::{future::block_on, sync::Mutex, thread};
 use sublet::{

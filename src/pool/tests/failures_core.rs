@@ -198,7 +198,7 @@ fn failure_17_the_pool_drains_to_zero_and_never_refills() {
         actions = stage.tick(SECOND);
         let total = stage.core.stats().total;
         assert!(
-            down || round < 235 && round >= 200 || total >= 1,
+            down || (200..235).contains(&round) || total >= 1,
             "round {round}: {total}"
         );
     }

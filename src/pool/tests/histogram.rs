@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::pool::Histogram;
+use crate::{clock::nanos, pool::Histogram};
 
 fn exact(sorted: &[u64], per_mille: u32) -> u64 {
     let rank = (sorted.len() * per_mille as usize).div_ceil(1000).max(1);
@@ -28,7 +28,7 @@ proptest! {
         left.merge(&right);
         prop_assert_eq!(&left, &both);
         values.sort_unstable();
-        let (exact, found) = (exact(&values, per_mille), both.percentile(per_mille).as_nanos() as u64);
+        let (exact, found) = (exact(&values, per_mille), nanos(both.percentile(per_mille)));
         prop_assert!(found >= exact, "{} is below {}", found, exact);
         prop_assert!(found - exact <= exact / 16, "{} is too far above {}", found, exact);
     }

@@ -29,12 +29,15 @@ enum Step {
     RestoreEnds(usize, bool),
     Closed(usize),
     Advance(u64),
+    Operate(Order),
+}
+
+/// What an operator does, and what nobody should.
+#[derive(Clone, Debug)]
+enum Order {
     Pause(bool),
     Recycle,
-    Resize {
-        min: u32,
-        max: u32,
-    },
+    Resize { min: u32, max: u32 },
     Ceiling(Option<u32>),
     Warm(u32),
     Check,
@@ -76,14 +79,21 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (which.clone(), prop::bool::weighted(0.8)).prop_map(|(index, clean)| Step::RestoreEnds(index, clean)),
         8 => which.clone().prop_map(Step::Closed),
         12 => prop_oneof![0..50_u64, 0..3_000_u64, 0..120_000_u64].prop_map(Step::Advance),
-        2 => any::<bool>().prop_map(Step::Pause),
-        1 => Just(Step::Recycle),
-        2 => (0..4_u32, 1..8_u32).prop_map(|(min, max)| Step::Resize { min: min.min(max), max }),
-        1 => prop::option::of(0..6_u32).prop_map(Step::Ceiling),
-        1 => (0..6_u32).prop_map(Step::Warm),
-        1 => Just(Step::Check),
-        1 => which.clone().prop_map(Step::Doom),
-        3 => (which, 0..5_u8).prop_map(|(index, kind)| Step::Stale(index, kind)),
+        10 => order().prop_map(Step::Operate),
+    ]
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    let which = 0..64_usize;
+    prop_oneof![
+        2 => any::<bool>().prop_map(Order::Pause),
+        1 => Just(Order::Recycle),
+        2 => (0..4_u32, 1..8_u32).prop_map(|(min, max)| Order::Resize { min: min.min(max), max }),
+        1 => prop::option::of(0..6_u32).prop_map(Order::Ceiling),
+        1 => (0..6_u32).prop_map(Order::Warm),
+        1 => Just(Order::Check),
+        1 => which.clone().prop_map(Order::Doom),
+        3 => (which, 0..5_u8).prop_map(|(index, kind)| Order::Stale(index, kind)),
     ]
 }
 
@@ -214,7 +224,7 @@ impl Model {
         );
         self.order.push(key);
         assert!(
-            self.sessions.len() as u32 <= self.core.cap(),
+            self.sessions.len() <= self.core.cap() as usize,
             "nothing is dialed above the cap"
         );
         assert!(!self.ended, "nothing is dialed at the end");
@@ -373,47 +383,45 @@ impl Model {
                 }
             }
             Step::Advance(millis) => self.advance(millis),
-            ref order => self.operate(order),
+            Step::Operate(ref order) => self.operate(order),
         }
     }
 
-    fn operate(&mut self, step: &Step) {
+    fn operate(&mut self, order: &Order) {
         let now = self.now;
-        match *step {
-            Step::Pause(true) => {
+        match *order {
+            Order::Pause(true) => {
                 self.core.pause(now);
                 self.paused = true;
             }
-            Step::Pause(false) => {
+            Order::Pause(false) => {
                 self.core.resume(now);
                 self.paused = false;
             }
-            Step::Recycle => {
-                self.core.recycle(now);
+            Order::Recycle => drop(self.core.recycle(now)),
+            Order::Resize { min, max } => self.resize(min, max),
+            Order::Ceiling(ceiling) => self.core.set_ceiling(now, ceiling),
+            Order::Warm(target) => self.core.warm(now, target, now + Duration::from_secs(3)),
+            Order::Check => self.check_backend(),
+            Order::Doom(index) if !self.order.is_empty() => {
+                let key = self.order[index % self.order.len()];
+                assert!(self.core.doom(now, key));
             }
-            Step::Resize { min, max } => self.resize(min, max),
-            Step::Ceiling(ceiling) => self.core.set_ceiling(now, ceiling),
-            Step::Warm(target) => self.core.warm(now, target, now + Duration::from_secs(3)),
-            Step::Check => {
-                if let Some(task) = self.core.begin_check(now) {
-                    self.take_number(task.number);
-                    self.add(task.session);
-                }
-            }
-            Step::Doom(index) => {
-                if !self.order.is_empty() {
-                    let key = self.order[index % self.order.len()];
-                    assert!(self.core.doom(now, key));
-                }
-            }
-            Step::Stale(index, kind) => self.stale(index, kind),
-            _ => {}
+            Order::Doom(_) => {}
+            Order::Stale(index, kind) => self.stale(index, kind),
         }
         self.absorb(None);
     }
 
-    fn count(&self, state: SessionState) -> u32 {
-        self.sessions.values().filter(|found| **found == state).count() as u32
+    fn check_backend(&mut self) {
+        if let Some(task) = self.core.begin_check(self.now) {
+            self.take_number(task.number);
+            self.add(task.session);
+        }
+    }
+
+    fn count(&self, state: SessionState) -> usize {
+        self.sessions.values().filter(|found| **found == state).count()
     }
 
     /// The rules that hold after every step.
@@ -431,7 +439,7 @@ impl Model {
             (SessionState::Resetting, stats.resetting),
             (SessionState::Closing, stats.closing),
         ] {
-            assert_eq!(self.count(state), gauge, "{state:?}");
+            assert_eq!(self.count(state), gauge as usize, "{state:?}");
         }
         assert_eq!(stats.waiters as usize, self.waiting.len(), "waiters add up");
         let fates = stats.granted + stats.refused + stats.cancelled + u64::from(stats.waiters);

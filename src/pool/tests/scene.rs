@@ -57,25 +57,26 @@ impl Stage {
 
     /// Asks, and has to wait.
     pub(super) fn queue(&mut self) -> WaiterKey {
-        match self.ask() {
-            Reply::Waiting(key) => key,
-            other => panic!("expected to wait, not {other:?}"),
-        }
+        let Reply::Waiting(key) = self.ask() else {
+            panic!("expected to wait")
+        };
+        key
     }
 
     /// Asks, and is served at once.
     pub(super) fn take(&mut self) -> Grant {
-        match self.ask() {
-            Reply::Granted(grant) => grant,
-            other => panic!("expected a grant, not {other:?}"),
-        }
+        let Reply::Granted(grant) = self.ask() else {
+            panic!("expected a grant")
+        };
+        grant
     }
 
+    /// Asks, and is refused.
     pub(super) fn refused(&mut self) -> Refusal {
-        match self.ask() {
-            Reply::Refused(refusal) => refusal,
-            other => panic!("expected a refusal, not {other:?}"),
-        }
+        let Reply::Refused(refusal) = self.ask() else {
+            panic!("expected a refusal")
+        };
+        refusal
     }
 
     /// Opens `count` sessions ahead of need, however many dials at once that takes.
@@ -108,42 +109,57 @@ impl Stage {
 }
 
 pub(super) fn dials(actions: &[Action]) -> Vec<SessionKey> {
-    let found = actions.iter().filter_map(|action| match action {
-        Action::Dial(task) => Some(task.session),
-        _ => None,
+    let found = actions.iter().filter_map(|action| {
+        if let Action::Dial(task) = action {
+            Some(task.session)
+        } else {
+            None
+        }
     });
     found.collect()
 }
 
 pub(super) fn closes(actions: &[Action]) -> Vec<SessionKey> {
-    let found = actions.iter().filter_map(|action| match action {
-        Action::Close(key) => Some(*key),
-        _ => None,
+    let found = actions.iter().filter_map(|action| {
+        if let Action::Close(key) = action {
+            Some(*key)
+        } else {
+            None
+        }
     });
     found.collect()
 }
 
 pub(super) fn probes(actions: &[Action]) -> Vec<SessionKey> {
-    let found = actions.iter().filter_map(|action| match action {
-        Action::Probe(task) => Some(task.session),
-        _ => None,
+    let found = actions.iter().filter_map(|action| {
+        if let Action::Probe(task) = action {
+            Some(task.session)
+        } else {
+            None
+        }
     });
     found.collect()
 }
 
 /// Tags of those who were granted a session, in order.
 pub(super) fn grants(actions: &[Action]) -> Vec<(usize, Grant)> {
-    let found = actions.iter().filter_map(|action| match action {
-        Action::Grant { tag, grant } => Some((*tag, *grant)),
-        _ => None,
+    let found = actions.iter().filter_map(|action| {
+        if let Action::Grant { tag, grant } = action {
+            Some((*tag, *grant))
+        } else {
+            None
+        }
     });
     found.collect()
 }
 
 pub(super) fn refusals(actions: &[Action]) -> Vec<Refusal> {
-    let found = actions.iter().filter_map(|action| match action {
-        Action::Refuse { refusal, .. } => Some(refusal.clone()),
-        _ => None,
+    let found = actions.iter().filter_map(|action| {
+        if let Action::Refuse { refusal, .. } = action {
+            Some(refusal.clone())
+        } else {
+            None
+        }
     });
     found.collect()
 }
