@@ -194,12 +194,19 @@ async fn full_queue_and_dead_backend_are_told_apart() {
     let app = App::start().await;
     let mut few = echo(1);
     few.queue = Some(sublet::proto::Queue {
-        max_waiters: Some(0),
+        max_waiters: Some(1),
         ..sublet::proto::Queue::default()
     });
     create(&app.address, "watched", few).await;
     let mut broker = broker(&app.address);
     let held = lease(&mut broker, "watched").await;
+    let waiting = tokio::spawn({
+        let mut broker = broker.clone();
+        async move { lease(&mut broker, "watched").await }
+    });
+    while stats(&app.address, "watched").await.waiters < 1 {
+        tokio::task::yield_now().await;
+    }
     let full = execute(&mut broker, one_shot("watched", "echo", "1"))
         .await
         .unwrap_err();
@@ -208,6 +215,7 @@ async fn full_queue_and_dead_backend_are_told_apart() {
         ("QUEUE_FULL", "no")
     );
     release(&mut broker, &held.lease_token).await;
+    waiting.await.unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -29,12 +29,12 @@ impl Process {
         if let Some(url) = database_url {
             command.env("SUBLET_DATABASE_URL", url);
         }
-        let process = Self {
-            address,
-            child: command.spawn().unwrap(),
-        };
-        super::calls::serving(&process.address).await;
-        process
+        let mut child = command.spawn().unwrap();
+        tokio::select! {
+            () = super::calls::serving(&address) => {}
+            ended = child.wait() => panic!("the broker ended at once: {ended:?}"),
+        }
+        Self { address, child }
     }
 
     /// kill -9, and waits until it is gone.
