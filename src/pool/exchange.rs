@@ -413,6 +413,8 @@ impl<S> Inner<S> {
         if due < self.armed {
             (self.armed, todo.rearm) = (due, true);
         }
+        // The driver ends then.
+        todo.rearm |= self.core.is_over();
         let serving = self.core.is_serving();
         todo.serving = std::mem::replace(&mut self.was_serving, serving) != serving;
         todo

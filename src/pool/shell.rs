@@ -208,6 +208,7 @@ impl Pool {
         self.serving.subscribe()
     }
 
+    /// Time for a probe; the usual one where the definition has none, for checks that were asked for.
     pub(super) fn probe_limit(&self) -> Duration {
         let health = self.exchange.look(|core| core.settings().health.clone());
         health.unwrap_or_default().timeout

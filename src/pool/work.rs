@@ -74,11 +74,7 @@ impl Pool {
     }
 
     async fn probe(self: Arc<Self>, key: SessionKey, mut seat: Seat<Boxed>) {
-        let limit = self
-            .exchange
-            .look(|core| core.settings().health.as_ref().map(|health| health.timeout));
-        let limit = limit.unwrap_or(Duration::from_secs(5));
-        let outcome = within(limit, seat.session.probe()).await;
+        let outcome = within(self.probe_limit(), seat.session.probe()).await;
         self.note_loss(&seat.face, "probe", &outcome);
         let todo = self
             .exchange

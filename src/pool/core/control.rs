@@ -33,6 +33,8 @@ impl Core {
     pub(crate) fn recycle(&mut self, now: Time) -> u32 {
         self.epoch = self.epoch.wrapping_add(1);
         let counts = self.sessions.counts();
+        self.useless_dials = counts.dialing;
+        self.sessions.doom_dialing();
         self.close_idle(now);
         self.open_more(now);
         counts.live() + counts.dialing
@@ -114,11 +116,16 @@ impl Core {
         let Some(record) = self.sessions.get_mut(key) else {
             return false;
         };
-        record.doomed = true;
-        if record.state() == SessionState::Idle {
-            self.close(now, key);
-            self.open_more(now);
+        let again = std::mem::replace(&mut record.doomed, true);
+        match record.state() {
+            SessionState::Idle => self.close(now, key),
+            SessionState::Dialing => self.useless_dials += u32::from(!again),
+            SessionState::Leased
+            | SessionState::Probing
+            | SessionState::Resetting
+            | SessionState::Closing => {}
         }
+        self.open_more(now);
         true
     }
 

@@ -111,6 +111,8 @@ pub(crate) struct Core {
     number: u64,
     /// Probes with a waiter behind them.
     wanted_probes: u32,
+    /// Dials whose sessions will close at once: they count against the cap, but nobody may wait for them.
+    useless_dials: u32,
     actions: Vec<Action>,
 }
 
@@ -131,6 +133,7 @@ impl Core {
             epoch: 0,
             number: u64::from(boot) << GRANT_BITS,
             wanted_probes: 0,
+            useless_dials: 0,
             actions: Vec::new(),
         };
         core.open_more(now);

@@ -33,20 +33,21 @@ impl Core {
     /// and only if waiting for one to be given back would take longer than dialing.
     fn gate(&self, now: Time) -> Gate {
         let counts = self.sessions.counts();
-        let missing = counts.live() + counts.dialing < self.floor() + u32::from(self.upkeep.replacing);
+        let dialing = counts.dialing - self.useless_dials;
+        let missing = counts.live() + dialing < self.floor() + u32::from(self.upkeep.replacing);
         let patient = if self.paused { 0 } else { self.waiters.patient() };
-        let queued = patient > counts.dialing + counts.probing;
+        let queued = patient > dialing + counts.probing;
         if self.ending.is_some() || counts.total() >= self.cap() || !(missing || queued) {
             return Gate::Shut;
         }
         if let Some(failing) = &self.dialing.failing {
-            return match (counts.dialing, now < failing.retry_at) {
+            return match (dialing, now < failing.retry_at) {
                 (0, false) => Gate::Open,
                 (0, true) => Gate::Until(failing.retry_at),
                 _ => Gate::Shut,
             };
         }
-        if counts.dialing >= self.dialing.parallel(self.settings.max_dialing) {
+        if dialing >= self.dialing.parallel(self.settings.max_dialing) {
             return Gate::Shut;
         }
         if missing || counts.live() == 0 || self.wait_beats_dial(patient, counts.live()) {
@@ -95,6 +96,7 @@ impl Core {
         let task = self.new_session(now);
         if let Some(record) = self.sessions.get_mut(task.session) {
             (record.check, record.doomed) = (true, true);
+            self.useless_dials += 1;
         }
         Some(task)
     }
@@ -105,6 +107,7 @@ impl Core {
             return;
         };
         let took = now.since(record.since);
+        self.useless_dials -= u32::from(record.doomed);
         self.counters.created += 1;
         if !record.check {
             self.counters.dial.record(took);
@@ -152,6 +155,7 @@ impl Core {
             return false;
         };
         self.counters.failed += 1;
+        self.useless_dials -= u32::from(record.doomed);
         let mut news = false;
         if record.epoch == self.epoch {
             let counts = self.sessions.counts();

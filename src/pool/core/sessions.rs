@@ -208,6 +208,16 @@ impl Sessions {
         }
     }
 
+    /// Marks every session that is being dialed to be closed as soon as it is open.
+    pub(crate) fn doom_dialing(&mut self) {
+        let dialing = |record: &&mut Record| record.state == SessionState::Dialing;
+        self.records
+            .iter_mut()
+            .flatten()
+            .filter(dialing)
+            .for_each(|record| record.doomed = true);
+    }
+
     /// The idle session that came free last: reused first, so that the others grow old enough to be closed.
     pub(crate) fn newest_idle(&self) -> Option<(SessionKey, &Record)> {
         self.keyed(self.newest)

@@ -61,6 +61,19 @@ async fn a_new_backend_is_dialed_and_the_old_one_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_dial_of_the_old_backend() {
+    let (old, new) = (Script::dialing_in(SECOND * 4), Script::new());
+    let (pool, clock) = pool(&old, sized(2));
+    let waiter = tokio::spawn(pool.acquire(within(&clock, SECOND * 9)));
+    settle_down().await;
+    let began = clock.now();
+    pool.reconfigure(sized(2), Some(Arc::new(Scripted(Arc::clone(&new)))));
+    assert!(waiter.await.expect("runs").is_ok() && clock.now() == began);
+    tokio::time::sleep(SECOND * 5).await;
+    assert_eq!((old.open(), new.dials()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn permanent_faults_refuse_everybody_at_once_until_the_next_dial() {
     let script = Script::dialing_in(ms(10));
     script.refuse(Some(DialErrorKind::Permanent));

@@ -208,7 +208,7 @@ fn failure_17_the_pool_drains_to_zero_and_never_refills() {
     );
 }
 
-/// Broken by leaving out the state's test in `look_after`, or the generation's in `Sessions::get`.
+/// Broken by leaving out the state's test in `Sessions::in_state`.
 #[test]
 fn failure_18_a_timer_meets_a_close() {
     let settings = Settings {
@@ -222,6 +222,9 @@ fn failure_18_a_timer_meets_a_close() {
     let armed = stage.core.next_deadline();
     stage.release(held, Release::Broken);
     stage.actions();
+    stage.core.probed(stage.now, key, true);
+    stage.core.restored(stage.now, key, true);
+    assert!(stage.actions().is_empty(), "late news of a closing session");
     assert!(
         stage
             .core
