@@ -1,5 +1,5 @@
 //! The pool beside deadpool and bb8, on the same machine, in the same run, with each one's defaults: `cargo bench
-//! --bench pool`. Ratios are of medians of seven runs, taken in turns.
+//! --bench pool` (`-- quick` for the first figures only). Ratios are of medians of seven runs, taken in turns.
 
 #![allow(
     clippy::print_stdout,
@@ -19,6 +19,7 @@ use scenes::Race;
 const RUNS: usize = 7;
 
 fn main() {
+    let quick = std::env::args().any(|argument| argument == "quick");
     let one = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -28,10 +29,15 @@ fn main() {
     one.block_on(async {
         single().await;
         contended("64 tasks over 8 sessions").await;
-        spike().await;
-        down().await;
-        cancelled().await;
+        if !quick {
+            spike().await;
+            down().await;
+            cancelled().await;
+        }
     });
+    if quick {
+        return;
+    }
     let two = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -118,6 +124,9 @@ async fn contended(what: &str) {
 
 async fn spike() {
     let (ours, deadpool, bb8) = three(50, 5, Duration::from_millis(150)).await;
+    scenes::work(&ours).await;
+    scenes::work(&deadpool).await;
+    scenes::work(&bb8).await;
     let found = [
         scenes::spike(&ours).await,
         scenes::spike(&deadpool).await,

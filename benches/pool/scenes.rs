@@ -85,6 +85,15 @@ pub(crate) async fn race<C: Contender>(pool: &Arc<C>) -> Race {
     }
 }
 
+/// Everyday work before a spike: 2 ms each, two at a time, fifty times.
+pub(crate) async fn work<C: Contender>(pool: &Arc<C>) {
+    for _ in 0..50 {
+        let held = join_all([pool.take(), pool.take()]).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        held.into_iter().flatten().for_each(C::give);
+    }
+}
+
 /// 50 requests at once over the idle sessions there are, 2 ms of work each; dials, and when the last was done.
 pub(crate) async fn spike<C: Contender>(pool: &Arc<C>) -> (u64, Duration) {
     let before = pool.world().dials.load(Ordering::Relaxed);

@@ -404,11 +404,13 @@ impl<S> Inner<S> {
     /// Does what the core says as far as that is possible under the lock.
     fn carry_out(&mut self) -> Todo<S> {
         let mut todo = Todo::nothing();
-        let mut actions = self.core.take_actions();
-        for action in actions.drain(..) {
-            self.act(action, &mut todo);
+        if self.core.has_actions() {
+            let mut actions = self.core.take_actions();
+            for action in actions.drain(..) {
+                self.act(action, &mut todo);
+            }
+            self.core.recycle_actions(actions);
         }
-        self.core.recycle_actions(actions);
         let due = self.core.next_deadline();
         if due < self.armed {
             (self.armed, todo.rearm) = (due, true);

@@ -48,6 +48,7 @@ impl Core {
 
     /// New limits. Idle sessions above them close now, others as they come free; waiters keep their places.
     pub(crate) fn reconfigure(&mut self, now: Time, settings: Settings) {
+        self.upkeep.follow(&settings);
         self.settings = settings;
         self.limits_changed(now);
     }

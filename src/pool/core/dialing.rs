@@ -4,10 +4,7 @@
 use std::time::Duration;
 
 use super::random::Random;
-use crate::{
-    backend::DialErrorKind,
-    clock::{Time, nanos},
-};
+use crate::{backend::DialErrorKind, clock::Time};
 
 /// The shortest pause after a failed dial.
 const BACK_OFF_MIN: u64 = 100_000_000;
@@ -21,8 +18,7 @@ const RAISE_AFTER: Duration = Duration::from_secs(30);
 pub(crate) struct Average(Option<u64>);
 
 impl Average {
-    pub(crate) fn note(&mut self, span: Duration) {
-        let new = nanos(span);
+    pub(crate) fn note(&mut self, new: u64) {
         self.0 = Some(self.0.map_or(new, |old| old - old / 5 + new / 5));
     }
 

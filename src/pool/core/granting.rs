@@ -2,7 +2,7 @@
 
 use super::{Action, Core, Grant, Reply, SessionKey, SessionState, Waiter, WaiterKey};
 use crate::{
-    clock::Time,
+    clock::{Time, nanos},
     pool::{Priority, Refusal},
 };
 
@@ -94,8 +94,8 @@ impl Core {
         let Some(record) = self.sessions.in_state(key, SessionState::Leased) else {
             return;
         };
-        let held = now.since(record.since);
-        self.counters.hold.record(held);
+        let held = now.as_nanos().saturating_sub(record.since.as_nanos());
+        self.counters.hold.record_nanos(held);
         self.dialing.hold.note(held);
         if how == Release::Broken || self.unfit(key) || self.retires_now(now, key) {
             self.close(now, key);
@@ -181,7 +181,7 @@ impl Core {
         let number = self.next_number();
         let waited = now.since(arrived);
         self.counters.granted += 1;
-        self.counters.wait.record(waited);
+        self.counters.wait.record_nanos(nanos(waited));
         self.sessions.set_state(session, SessionState::Leased, now);
         let mut reused = false;
         if let Some(record) = self.sessions.get_mut(session) {
@@ -225,8 +225,7 @@ impl Core {
     }
 
     fn needs_probe(&self, now: Time, fresh_at: Time) -> bool {
-        let health = self.settings.health.as_ref();
-        health.is_some_and(|health| now.since(fresh_at) >= health.probe_after_idle)
+        now.as_nanos().saturating_sub(fresh_at.as_nanos()) >= self.upkeep.stale_after
     }
 
     /// Refuses those whose time is up. Called before every grant, so that nobody is served after its deadline.

@@ -118,13 +118,14 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(now: Time, boot: u32, seed: u64, settings: Settings) -> Self {
+        let upkeep = Upkeep::new(&settings);
         let mut core = Self {
             settings,
             ceiling: None,
             sessions: Sessions::new(),
             waiters: Waiters::new(),
             dialing: Dialing::new(),
-            upkeep: Upkeep::new(),
+            upkeep,
             counters: Counters::default(),
             random: Random::new(seed),
             paused: false,
@@ -144,6 +145,10 @@ impl Core {
     /// allocation.
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
+    }
+
+    pub(crate) const fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     pub(crate) fn recycle_actions(&mut self, actions: Vec<Action>) {

@@ -106,11 +106,11 @@ impl Core {
         let Some(record) = self.sessions.in_state(key, SessionState::Dialing) else {
             return;
         };
-        let took = now.since(record.since);
+        let took = now.as_nanos().saturating_sub(record.since.as_nanos());
         self.useless_dials -= u32::from(record.doomed);
         self.counters.created += 1;
         if !record.check {
-            self.counters.dial.record(took);
+            self.counters.dial.record_nanos(took);
             self.dialing.dial.note(took);
         }
         if record.epoch == self.epoch {
@@ -123,7 +123,8 @@ impl Core {
             self.settle(now, key, now);
         }
         self.cool_down(now);
-        self.look_again(now);
+        // One session more may be one too many for another's idle time.
+        self.sweep(now);
         self.open_more(now);
     }
 

@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use super::{Core, SessionKey, SessionState};
-use crate::clock::Time;
+use crate::{
+    clock::{Time, nanos},
+    pool::Settings,
+};
 
 /// The state of upkeep.
 #[derive(Debug)]
@@ -18,16 +21,32 @@ pub(crate) struct Upkeep {
     pub(crate) retiring: u32,
     /// Whether an old session waits for its replacement.
     pub(crate) replacing: bool,
+    /// Idle nanoseconds after which a session is probed before it is granted.
+    pub(crate) stale_after: u64,
+    /// Nanoseconds before which a session that has just become idle cannot need anything but its retirement.
+    quiet: u64,
 }
 
 impl Upkeep {
-    pub(crate) const fn new() -> Self {
-        Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let mut upkeep = Self {
             at: Time::NEVER,
             blocked: false,
             retiring: 0,
             replacing: false,
-        }
+            stale_after: u64::MAX,
+            quiet: 0,
+        };
+        upkeep.follow(settings);
+        upkeep
+    }
+
+    /// Takes what every grant and return needs from the settings, ready to be compared.
+    pub(crate) fn follow(&mut self, settings: &Settings) {
+        let health = settings.health.as_ref();
+        self.stale_after = health.map_or(u64::MAX, |health| nanos(health.probe_after_idle));
+        let soonest_probe = health.map_or(u64::MAX, |health| nanos(health.interval) / 4 * 3);
+        self.quiet = nanos(settings.idle).min(soonest_probe);
     }
 }
 
@@ -140,6 +159,11 @@ impl Core {
         let Some(record) = self.sessions.in_state(key, SessionState::Idle) else {
             return;
         };
+        let (at, quiet) = (self.upkeep.at, self.upkeep.quiet);
+        if at <= record.retire_at && at.as_nanos() <= record.idle_since.as_nanos().saturating_add(quiet) {
+            // The usual case: a sweep comes soon enough anyway.
+            return;
+        }
         let mut due = self.probe_at(key);
         if record.retire_at > now || self.may_retire() {
             due = due.min(record.retire_at);

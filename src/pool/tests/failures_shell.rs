@@ -90,7 +90,7 @@ async fn failure_03_a_wake_up_is_lost() {
     assert_eq!(clock.now(), began, "nobody slept until a timer woke it");
 }
 
-/// Broken by granting a newcomer before it looks at the queue, in `Core::acquire`.
+/// Broken by serving the `last` of a class instead of its `first`, in `Lines::firsts`.
 #[tokio::test(start_paused = true)]
 async fn failure_04_barging_starves() {
     let script = Script::new();
@@ -143,7 +143,7 @@ async fn failure_06_dial_outlives_its_caller() {
     let (pool, clock) = pool(&script, sized(20));
     let mut served = 0;
     for _ in 0..20 {
-        if let Ok(held) = pool.acquire(within(&clock, ms(50))).await {
+        if let Ok(Ok(held)) = tokio::time::timeout(ms(50), pool.acquire(within(&clock, SECOND))).await {
             served += 1;
             held.give_back(GiveBack::Used);
         }
