@@ -10,9 +10,13 @@ mod failure;
 mod list;
 mod load;
 mod mask;
+#[cfg(test)]
+mod mask_tests;
 pub mod proto_json;
 mod resolve;
 mod shelf;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod update;
 mod validate;

@@ -29,6 +29,14 @@ impl Turns {
     }
 }
 
+impl Turns {
+    /// Whether nobody has a turn or waits for one.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+}
+
 impl Turn {
     /// The pool's name.
     pub(super) fn name(&self) -> &str {

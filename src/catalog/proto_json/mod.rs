@@ -3,6 +3,8 @@
 //! values in lower case.
 
 mod people;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::sync::LazyLock;

@@ -24,6 +24,22 @@ pub(super) fn canonical(value: Value, kind: &Kind) -> Result<Value, String> {
     }
 }
 
+/// What a value of this kind must be.
+pub(super) const fn expected(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Bool => "must be true or false",
+        Kind::String => "must be text",
+        Kind::Bytes => "must be base64 text",
+        Kind::Double | Kind::Float => "must be a number",
+        Kind::Uint32 | Kind::Fixed32 => "must be a whole number from 0 to 4294967295",
+        Kind::Uint64 | Kind::Fixed64 => "must be a whole number from 0 to 18446744073709551615",
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => "must be a whole number of at most 32 bits",
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => "must be a whole number of at most 64 bits",
+        Kind::Enum(_) => "must be the name of a value",
+        Kind::Message(_) => "does not fit its type",
+    }
+}
+
 /// Nanoseconds of a sum such as `1h30m` or `1.5s`.
 fn duration(text: &str) -> Option<u128> {
     let mut rest = text;

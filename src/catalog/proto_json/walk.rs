@@ -141,8 +141,8 @@ impl Walk {
             value.clone()
         };
         let alone = Map::from_iter([(field.json_name().to_owned(), value)]);
-        if let Err(error) = read(field.parent_message(), Value::Object(alone)) {
-            self.fault(path, &error);
+        if read(field.parent_message(), Value::Object(alone)).is_err() {
+            self.fault(path, people::expected(&field.kind()));
         }
     }
 

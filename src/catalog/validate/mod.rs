@@ -8,6 +8,8 @@ mod queue;
 mod range;
 mod shape;
 mod sizing;
+#[cfg(test)]
+mod tests;
 mod timeouts;
 
 use crate::{

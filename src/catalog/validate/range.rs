@@ -54,13 +54,12 @@ pub(super) fn number(
 pub(super) fn spelt(span: Duration) -> String {
     let seconds = span.as_secs();
     let parts = [
-        (u128::from(seconds / 86_400), "d"),
-        (u128::from(seconds / 3600 % 24), "h"),
-        (u128::from(seconds / 60 % 60), "m"),
-        (u128::from(seconds % 60), "s"),
-        (u128::from(span.subsec_millis()), "ms"),
-        (u128::from(span.subsec_micros() % 1000), "us"),
-        (u128::from(span.subsec_nanos() % 1000), "ns"),
+        (seconds / 3600, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (span.subsec_millis().into(), "ms"),
+        (u64::from(span.subsec_micros() % 1000), "us"),
+        (u64::from(span.subsec_nanos() % 1000), "ns"),
     ];
     let mut text = String::new();
     for (count, unit) in parts.into_iter().filter(|(count, _)| *count > 0) {

@@ -8,10 +8,13 @@ const MOST_DIALING: u32 = 100;
 
 pub(super) fn check(given: Sizing, settings: &mut Settings, faults: &mut Faults) {
     faults.within("sizing", |faults| {
-        if let Some(max) = number(given.max_sessions, "max_sessions", 1..=MOST_SESSIONS, faults) {
-            settings.max_sessions = max;
-        }
-        let max = settings.max_sessions;
+        let found = number(given.max_sessions, "max_sessions", 1..=MOST_SESSIONS, faults);
+        let max = match given.max_sessions {
+            None => settings.max_sessions,
+            // Next to a limit that makes no sense itself, the others are only held to what is possible at all.
+            Some(_) => found.unwrap_or(MOST_SESSIONS),
+        };
+        settings.max_sessions = max;
         if given.min_sessions <= max {
             settings.min_sessions = given.min_sessions;
         } else {
