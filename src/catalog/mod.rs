@@ -10,8 +10,6 @@ mod failure;
 mod list;
 mod load;
 mod mask;
-#[cfg(test)]
-mod mask_tests;
 pub mod proto_json;
 mod resolve;
 mod shelf;

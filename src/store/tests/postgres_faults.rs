@@ -236,6 +236,32 @@ async fn a_commit_that_never_arrived_is_unknown_and_then_not_found() {
 }
 
 #[tokio::test]
+async fn a_commit_that_takes_too_long_is_unknown_and_read_only_after_its_end() {
+    let database = Database::fresh().await;
+    let timing = Timing {
+        work: Duration::from_millis(500),
+        ..WITHOUT_KEEPER
+    };
+    let store = store_at(&database.url(), timing).await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN SET LOCAL statement_timeout = 0; PERFORM pg_sleep(3600); RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON pools DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION slow()";
+    sqlx::raw_sql(slow)
+        .execute(&mut database.connect().await)
+        .await
+        .unwrap();
+    let unknown = store.insert_pool(draft("orders")).await;
+    assert!(
+        matches!(unknown, Err(StoreError::OutcomeUnknown { .. })),
+        "{unknown:?}"
+    );
+    eventually(&store).await;
+    assert_eq!(store.pool("orders").await.unwrap(), None);
+    assert_eq!(lock_holders(&mut database.connect().await).await, 1);
+}
+
+#[tokio::test]
 async fn what_is_lost_before_the_commit_is_known_not_to_be_done() {
     let database = Database::fresh().await;
     let proxy = Proxy::before(database.address()).await;

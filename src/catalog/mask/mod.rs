@@ -1,5 +1,8 @@
 //! Which fields an update changes.
 
+#[cfg(test)]
+mod tests;
+
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage as _, Value};
 use prost_types::FieldMask;
 
