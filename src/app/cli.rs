@@ -102,7 +102,7 @@ pub(super) struct ConfigFlags {
     log_format: Option<String>,
     /// What is logged: error, warn, info, debug, trace, off, or a filter by module [default: info].
     #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
+    log_filter: Option<String>,
 }
 
 impl ConfigFlags {
@@ -117,7 +117,7 @@ impl ConfigFlags {
             ("workers", self.workers.as_deref()),
             ("max_connections", self.max_connections.as_deref()),
             ("log_format", self.log_format.as_deref()),
-            ("log", self.log.as_deref()),
+            ("log_filter", self.log_filter.as_deref()),
         ])
     }
 }

@@ -100,7 +100,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
-        key: "log",
+        key: "log_filter",
         doc: &[
             "What is logged: error, warn, info, debug, trace or off, also by module: \"info,sublet::pool=debug\".",
             "Each request's span (rpc, peer, id) is of level debug.",

@@ -14,12 +14,13 @@ const PREFIX: &str = "SUBLET_";
 
 /// Variables with our prefix that are not settings. Kubernetes sets `SUBLET_PORT…` and `SUBLET_SERVICE_…` in every
 /// pod beside a Service named sublet; pools' secrets and the file's own name are read elsewhere; the rest is for tests.
-const NOT_SETTINGS: [&str; 6] = [
+const NOT_SETTINGS: [&str; 7] = [
     "SUBLET_BIN",
     "SUBLET_SECRET_",
     "SUBLET_SERVICE_",
     "SUBLET_PORT",
     "SUBLET_CONFIG",
+    "SUBLET_SOAK_",
     "SUBLET_TEST_",
 ];
 

@@ -42,7 +42,7 @@ fn every_setting_reaches_the_configuration() {
         ("workers", "3"),
         ("max_connections", "7"),
         ("log_format", "json"),
-        ("log", "debug"),
+        ("log_filter", "debug"),
     ];
     for setting in settings::SETTINGS {
         let value = changed
@@ -59,7 +59,7 @@ fn every_setting_reaches_the_configuration() {
 fn flags_go_before_the_environment_and_that_before_the_file() {
     let file = Layer::file(
         "sublet.toml",
-        "workers = 1\ngrace_period = \"1m\"\nlog = \"warn\"",
+        "workers = 1\ngrace_period = \"1m\"\nlog_filter = \"warn\"",
     );
     let environment = environment(&[("SUBLET_WORKERS", "2"), ("SUBLET_GRACE_PERIOD", "2m")]);
     let flags = Layer::flags([("workers", Some("3")), ("log_format", None)]);
@@ -82,7 +82,7 @@ fn every_fault_is_told_at_once_with_its_key_its_source_and_what_would_be_right()
         ("SUBLET_DATADIR", "/data"),
     ]);
     let flags = Layer::flags([
-        ("log", Some("loud=very")),
+        ("log_filter", Some("loud=very")),
         ("max_connections", Some("0")),
         ("insecure", Some("no")),
     ]);
