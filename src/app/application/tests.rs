@@ -303,3 +303,16 @@ async fn while_its_store_does_not_answer_a_broker_tells_its_health_and_can_be_st
     broker.stop();
     broker.ended.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_store_that_is_taken_ends_the_broker_and_one_that_is_lost_for_a_while_does_not() {
+    let lock = watch::Sender::new(LockState::Held);
+    let mut ended = Box::pin(taken(lock.subscribe()));
+    lock.send_replace(LockState::Lost);
+    assert!(futures_util::poll!(&mut ended).is_pending());
+    let by = "process 7".to_owned();
+    lock.send_replace(LockState::Taken { by });
+    let exit = ended.await;
+    assert_eq!(exit.code(), 69);
+    assert!(exit.to_string().contains("process 7"), "{exit}");
+}

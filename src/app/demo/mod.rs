@@ -76,16 +76,28 @@ async fn play(address: std::net::SocketAddr, clock: &Clock) -> Result<(), Exit> 
     let mut clients = JoinSet::new();
     let count = clients::start(&mut clients, &stage, &tally, &done);
     let mut screen = Screen::new(address, count);
-    watch(&stage, &tally, &mut screen, clock).await?;
+    let started = clock.now();
+    let ended = watch(&stage, &tally, &mut screen, clock).await?;
     done.cancel();
     while clients.join_next().await.is_some() {}
     let pools = stage.pools(&mut stage.stats()).await.map_err(failed)?;
-    screen.summary(&pools, &tally);
-    check::all_is_well(&pools, &tally, service.most_connections()).map_err(Exit::unwell)
+    screen.summary(clock.now().since(started), &pools, &tally);
+    match ended {
+        Ended::Played => check::all_is_well(&pools, &tally, service.most_connections()).map_err(Exit::unwell),
+        Ended::Interrupted => Ok(()),
+    }
 }
 
-/// Draws until the show is over, or somebody presses Ctrl-C.
-async fn watch(stage: &Stage, tally: &Tally, screen: &mut Screen, clock: &Clock) -> Result<(), Exit> {
+/// How the show ended.
+enum Ended {
+    /// It came to its end, or a client failed.
+    Played,
+    /// Somebody pressed Ctrl-C: nothing is expected of the clients then.
+    Interrupted,
+}
+
+/// Draws until the show is over.
+async fn watch(stage: &Stage, tally: &Tally, screen: &mut Screen, clock: &Clock) -> Result<Ended, Exit> {
     let mut stats = stage.stats();
     let started = clock.now();
     let interrupted = tokio::signal::ctrl_c();
@@ -95,11 +107,11 @@ async fn watch(stage: &Stage, tally: &Tally, screen: &mut Screen, clock: &Clock)
             let pools = stage.pools(&mut stats).await?;
             screen.draw(clock.now().since(started), &pools, tally);
         }
-        Ok(())
+        Ok(Ended::Played)
     };
     tokio::select! {
         drawn = drawing => drawn.map_err(failed),
-        _ = interrupted => Ok(()),
+        _ = interrupted => Ok(Ended::Interrupted),
     }
 }
 

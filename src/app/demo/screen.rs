@@ -66,8 +66,8 @@ impl Screen {
     }
 
     /// Says what it was good for.
-    pub(super) fn summary(&self, pools: &[PoolStats], tally: &Tally) {
-        print(&format!("\n{}", view::summary(pools, tally)));
+    pub(super) fn summary(&self, passed: Duration, pools: &[PoolStats], tally: &Tally) {
+        print(&format!("\n{}", view::summary(passed, pools, tally)));
     }
 }
 

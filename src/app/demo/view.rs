@@ -98,31 +98,43 @@ fn acts(tally: &Tally) -> String {
 }
 
 /// What it was good for, pool by pool.
-pub(super) fn summary(pools: &[PoolStats], tally: &Tally) -> String {
-    let mut text = format!("{}\n", acts(tally));
+pub(super) fn summary(passed: Duration, pools: &[PoolStats], tally: &Tally) -> String {
+    let mut text = format!("In {:.1} s: {}.\n\n", passed.as_secs_f64(), acts(tally));
+    text.push_str("pool        grants  sessions opened  most at once    reused   wait p50      p99\n");
     for (stats, pool) in pools.iter().zip(&POOLS) {
-        let (waits, dial) = (
-            wait(stats),
-            span(stats.dial.as_ref().and_then(|dial| dial.average)),
-        );
-        let saved = dial.mul_f64(count(stats.granted.saturating_sub(stats.sessions_created)));
         // Writing to a String cannot fail.
         writeln!(
             text,
-            "{}: {} grants over {} sessions, never more than {} at once; {} reused; waited p50 {}, p99 {}\n  opening one takes {}, so sharing saved {:.1} s of it",
+            "{:<10}{:>8}{:>17}{:>14}{:>10}{:>11}{:>9}",
             pool.name,
             stats.granted,
             stats.sessions_created,
             stats.peak_sessions,
             share(stats.reuse_ratio),
-            millis(waits.p50),
-            millis(waits.p99),
-            shown(dial),
-            saved.as_secs_f64(),
+            millis(wait(stats).p50),
+            millis(wait(stats).p99),
         )
         .ok();
     }
+    text.push('\n');
+    text.extend(pools.iter().zip(&POOLS).map(|(stats, pool)| gain(stats, pool)));
     text
+}
+
+/// What sharing was worth: the dials that were not needed.
+fn gain(stats: &PoolStats, pool: &DemoPool) -> String {
+    let dial = span(stats.dial.and_then(|dial| dial.average));
+    let dials = |count: u64| {
+        dial.mul_f64(f64::from(u32::try_from(count).unwrap_or(u32::MAX)))
+            .as_secs_f64()
+    };
+    format!(
+        "{}: opening a session took {}; one for each grant would have been {:.1} s of it, sharing took {:.1} s\n",
+        pool.name,
+        shown(dial),
+        dials(stats.granted),
+        dials(stats.sessions_created),
+    )
 }
 
 fn wait(stats: &PoolStats) -> Timing {
@@ -150,11 +162,6 @@ fn shown(span: Duration) -> String {
     } else {
         format!("{millis:.0} ms")
     }
-}
-
-/// A counter as a factor; the demo counts nothing beyond 32 bits.
-fn count(counter: u64) -> f64 {
-    f64::from(u32::try_from(counter).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -194,7 +201,7 @@ mod tests {
         insta::assert_snapshot!(format!(
             "{frame}\n\n{}\n\n{}",
             line(passed, &pools, &tally),
-            summary(&pools, &tally)
+            summary(passed, &pools, &tally)
         ));
     }
 }
