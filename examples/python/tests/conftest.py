@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sublet_client import Sublet
 
 
@@ -19,14 +20,24 @@ class Broker:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.address = f"127.0.0.1:{free_port()}"
-        self._log = (folder / "log").open("wb")
+        self._log = (folder / "log").open("w+")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SUBLET_")}
         environment |= {"SUBLET_LISTEN": self.address, "SUBLET_DATA_DIR": str(folder / "data")}
         self._process = subprocess.Popen(
             [os.environ["SUBLET_BIN"], "serve"], env=environment, cwd=folder, stdout=self._log, stderr=self._log
         )
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        asked = health_pb2.HealthCheckRequest()
         with grpc.insecure_channel(self.address) as channel:
-            grpc.channel_ready_future(channel).result(timeout=30)
+            answers = health_pb2_grpc.HealthStub(channel).Watch(asked, wait_for_ready=True, timeout=30)
+            try:
+                next(answer for answer in answers if answer.status == health_pb2.HealthCheckResponse.SERVING)
+            except grpc.RpcError:
+                self._process.kill()
+                self._log.seek(0)
+                pytest.exit(f"the broker did not come up:\n{self._log.read()}", returncode=1)
 
     def stop(self) -> int:
         """Ends the broker as an operator would, and returns its exit code."""
