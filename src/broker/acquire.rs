@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Broker, PoolEntry,
+    call::before_deadline,
     leased::{Holder, LeasedSession, end_error},
     replay::Fingerprint,
 };
@@ -298,17 +299,14 @@ impl Drop for Lapse {
     }
 }
 
-/// How long a caller may wait: the least of what it asks for, or the pool's, and its own deadline less
-/// max(50 ms, 5 %), at most half of it. Else its library times out first, the reason is lost, and a late grant leaks
-/// until its ttl.
+/// How long a caller may wait: the least of what it asks for, or the pool's, and its own deadline less a margin; a
+/// grant that came later would leak until its ttl.
 fn effective_wait(pool: Duration, waiting: &Waiting, now: Time) -> Duration {
     let asked = waiting.timeout.unwrap_or(pool);
-    let Some(deadline) = waiting.caller_deadline else {
-        return asked;
-    };
-    let left = deadline.since(now);
-    let margin = (left / 20).max(Duration::from_millis(50)).min(left / 2);
-    asked.min(left.saturating_sub(margin))
+    match waiting.caller_deadline {
+        Some(deadline) => asked.min(before_deadline(deadline, now)),
+        None => asked,
+    }
 }
 
 fn refused(entry: &PoolEntry, error: Error) -> Failure {

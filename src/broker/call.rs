@@ -27,6 +27,9 @@ pub struct CallRequest {
     pub operation: Operation,
     /// How long, from the grant to the last byte; the pool's if absent.
     pub timeout: Option<Duration>,
+    /// The caller's own deadline, for a call that ends with its caller: it is cancelled a little earlier, so that what
+    /// is known of its execution still reaches the caller.
+    pub caller_deadline: Option<Time>,
 }
 
 /// A call's limits.
@@ -38,14 +41,25 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn new(policy: &Policy, timeout: Option<Duration>, now: Time) -> Self {
-        let timeout = timeout.unwrap_or(policy.execute);
+    pub(super) fn new(policy: &Policy, call: &CallRequest, now: Time) -> Self {
+        let mut timeout = call.timeout.unwrap_or(policy.execute);
+        if let Some(deadline) = call.caller_deadline {
+            timeout = timeout.min(before_deadline(deadline, now));
+        }
         Self {
             timeout,
             deadline: now + timeout,
             stall: policy.stall,
         }
     }
+}
+
+/// Time until a little before a caller's deadline: less max(50 ms, 5 %), at most half of it. Else the caller's library
+/// times out first, and the reason is lost.
+pub(super) fn before_deadline(deadline: Time, now: Time) -> Duration {
+    let left = deadline.since(now);
+    let margin = (left / 20).max(Duration::from_millis(50)).min(left / 2);
+    left.saturating_sub(margin)
 }
 
 /// What a session needs after a call.

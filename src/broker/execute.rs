@@ -192,7 +192,7 @@ impl Loan {
     pub(super) async fn run(mut self, request: CallRequest, mut sink: Sink) -> CallResult {
         let mut info = self.info();
         let want_text = request.operation.params.want_text();
-        let limits = Limits::new(&self.entry.policy(), request.timeout, self.started);
+        let limits = Limits::new(&self.entry.policy(), &request, self.started);
         let watched = Watched {
             clock: &self.clock,
             cancel: None,

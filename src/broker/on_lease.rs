@@ -173,7 +173,7 @@ impl Turn {
     pub(super) async fn run(mut self, request: CallRequest, mut sink: Sink) -> CallResult {
         let mut info = self.info();
         let want_text = request.operation.params.want_text();
-        let limits = Limits::new(&self.leased.entry.policy(), request.timeout, self.started);
+        let limits = Limits::new(&self.leased.entry.policy(), &request, self.started);
         let clock = self.broker.clock.clone();
         let watched = Watched {
             clock: &clock,

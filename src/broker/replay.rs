@@ -162,8 +162,11 @@ impl Ledger {
                     answers.remove(key);
                 }
             }
-            _ => {
-                self.last -= 1;
+            // The lease has ended meanwhile: nobody can ask again.
+            (Some(Fate::Answered(key)), None) => answers.remove(key),
+            (Some(_), None) => {}
+            (None, _) => {
+                self.last = self.last.saturating_sub(1);
                 self.call = before;
             }
         }

@@ -144,11 +144,13 @@ pub(super) fn execute(mut request: proto::ExecuteRequest, caller: &Caller) -> Re
     let call = operation(request.operation.take(), "operation", &mut faults);
     let target = request.target.take();
     check_target(&request, target.as_ref(), &mut faults);
-    let (Some(call), Some(target), true) = (call, target, faults.is_empty()) else {
+    let (Some(mut call), Some(target), true) = (call, target, faults.is_empty()) else {
         return faults
             .into_result(())
             .map_or_else(not_executed, |()| Err(missing()));
     };
+    // A call that can be repeated runs on when its caller goes.
+    call.caller_deadline = if repeatable { None } else { caller.deadline };
     Ok(match target {
         proto::execute_request::Target::Pool(pool) => Target::Pool(PoolCall {
             pool,
@@ -265,6 +267,7 @@ fn operation(operation: Option<proto::Operation>, field: &str, faults: &mut Faul
             body: Body::Whole(operation.body),
         },
         timeout,
+        caller_deadline: None,
     })
 }
 

@@ -161,7 +161,7 @@ impl Call {
         let mut info = call::info(&held);
         let want_text = request.operation.params.want_text();
         let policy = self.leased.entry.policy();
-        let limits = Limits::new(&policy, request.timeout, started);
+        let limits = Limits::new(&policy, &request, started);
         if self.shape.stream && self.send(SessionOutput::Accepted(info.clone())).await.is_err() {
             return self.ended(held, After::Nothing, true);
         }

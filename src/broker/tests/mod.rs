@@ -70,6 +70,7 @@ fn operation(name: &str, params: &str) -> CallRequest {
             body: Body::Whole(Bytes::new()),
         },
         timeout: None,
+        caller_deadline: None,
     }
 }
 

@@ -156,3 +156,15 @@ async fn executed_is_true_to_what_the_backend_saw() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn caller_hears_what_is_known_before_its_own_deadline() {
+    let broker = broker_with(1);
+    let mut call = operation("sleep", r#"{"duration":"20s"}"#);
+    call.caller_deadline = Some(broker.clock().now() + SECOND);
+    let started = broker.clock().now();
+    let failure = broker.execute_on_pool(one_shot(call)).await.unwrap_err();
+    assert!(matches!(failure.error, Error::ExecuteTimeout { .. }));
+    assert_eq!(failure.executed, Some(Executed::Unknown));
+    assert_eq!(broker.clock().now().since(started), Duration::from_millis(950));
+}

@@ -259,3 +259,26 @@ async fn ended_leases_leave_no_answers_behind() {
         0
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn call_cut_by_its_lease_s_end_leaves_no_answer_behind() {
+    let broker = broker_with(1);
+    let (_, token) = lease(&broker).await;
+    let call = tokio::spawn({
+        let (broker, token) = (Arc::clone(&broker), token.clone());
+        async move {
+            broker
+                .execute_on_lease(numbered(&token, 1, "sleep", r#"{"duration":"5s"}"#))
+                .await
+        }
+    });
+    tokio::time::sleep(SECOND).await;
+    broker.release(&token, false);
+    call.await.unwrap().unwrap_err();
+    assert_eq!(
+        format!("{:?}", broker.replays.lock().answers)
+            .matches("Kept {")
+            .count(),
+        0
+    );
+}
