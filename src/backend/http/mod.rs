@@ -1,8 +1,26 @@
-//! HTTP/1.1 services.
+//! HTTP/1.1 services. Each session is one kept connection that the pool itself owns, without another pool inside.
+
+mod answer;
+mod connection;
+mod definition;
+mod headers;
+mod pace;
+mod params;
+mod payload;
+mod plan;
+mod redirect;
+mod session;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod wire;
 
 use std::sync::Arc;
 
-use super::{Backend, registry::Surroundings};
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+use self::{definition::Target, plan::Plan, session::HttpSession};
+use super::{Backend, DialError, Fence, Needs, Operation, Session, registry::Surroundings};
 use crate::{
     error::Faults,
     proto::{HttpBackend, PoolSpec},
@@ -10,9 +28,35 @@ use crate::{
 
 /// Makes an HTTP backend.
 pub(super) fn build(
-    _spec: &PoolSpec,
-    _own: &HttpBackend,
-    _surroundings: &Surroundings,
+    spec: &PoolSpec,
+    own: &HttpBackend,
+    surroundings: &Surroundings,
 ) -> Result<Arc<dyn Backend>, Faults> {
-    Err(Faults::one("http", "is not built in"))
+    let target = Arc::new(Target::read(spec, own, surroundings)?);
+    Ok(Arc::new(Http { target }))
+}
+
+/// One pool's HTTP service.
+#[derive(Debug)]
+struct Http {
+    target: Arc<Target>,
+}
+
+impl Backend for Http {
+    fn kind(&self) -> &'static str {
+        "http"
+    }
+
+    fn inspect(&self, operation: &Operation) -> Result<Needs, Faults> {
+        Plan::read(operation, &self.target).map(|_| Needs::default())
+    }
+
+    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+        let target = Arc::clone(&self.target);
+        async move {
+            let session = HttpSession::dial(target, fence).await?;
+            Ok(Box::new(session) as Box<dyn Session>)
+        }
+        .boxed()
+    }
 }

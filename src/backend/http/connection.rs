@@ -1,0 +1,312 @@
+//! One kept connection, dialed, driven by a task of its own, and closed or cut.
+//!
+//! Loops: `drive`, one task for each connection, which ends when hyper is done with it or it is cut.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::HeaderMap;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::{TcpStream, lookup_host},
+    task::JoinHandle,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    definition::Target,
+    headers,
+    pace::Pace,
+    payload::Payload,
+    tls::blocking,
+    wire::{Pending, Wire, pending},
+};
+use crate::backend::{DialError, DialErrorKind, Fence, FencedIo, Line, secrets};
+
+/// An answer's head, and what of its body is read ahead, at most.
+const MAX_BUFFER: usize = 256 * 1024;
+/// Header lines of an answer, at most.
+const MAX_HEADERS: usize = 256;
+
+/// A connection to the service.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<Payload>,
+    pub(super) pace: Arc<Pace>,
+    /// The secret headers as they were when it was dialed.
+    pub(super) secret_headers: HeaderMap,
+    /// It has carried an exchange before.
+    pub(super) used: bool,
+    /// The service announced to close it after its last answer.
+    pub(super) last: bool,
+    hold: Hold,
+}
+
+/// What keeps the connection going; it is cut when this is dropped.
+#[derive(Debug)]
+struct Hold {
+    line: Line,
+    socket: Arc<TcpStream>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Opens one. If the future is dropped, so is the socket.
+    pub(super) async fn dial(target: Arc<Target>, fence: Arc<Fence>) -> Result<Self, DialError> {
+        let secret_headers = read_secrets(&target).await?;
+        let pace = Arc::new(Pace::new(target.clock.clone()));
+        let wire = Wire::new(connect(&target).await?, Arc::clone(&pace)).map_err(transient)?;
+        let socket = wire.socket();
+        let fenced = FencedIo::dialing(wire, fence);
+        let line = fenced.line();
+        let stream = secure(&target, fenced).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_BUFFER)
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(transient)?;
+        line.count();
+        let driven = Arc::clone(&pace);
+        Ok(Self {
+            sender,
+            pace,
+            secret_headers,
+            used: false,
+            last: false,
+            hold: Hold {
+                line,
+                socket,
+                driver: tokio::spawn(drive(connection, driven)),
+            },
+        })
+    }
+
+    /// Whether the peer has closed it, or made it useless by sending what nobody asked for. Call it between
+    /// exchanges. It sees what the network has delivered by now, even if the driver has not been told yet, so that a
+    /// request is not sent into a connection known to be dead.
+    pub(super) async fn is_dead(&mut self, tls: bool) -> bool {
+        match pending(&self.hold.socket) {
+            Pending::End => true,
+            Pending::Bytes if !tls => true,
+            // TLS has messages of its own, such as tickets, or the goodbye before the end: the driver reads them.
+            Pending::Bytes => {
+                tokio::task::yield_now().await;
+                pending(&self.hold.socket) == Pending::End || self.sender.is_closed()
+            }
+            Pending::Nothing => self.sender.is_closed(),
+        }
+    }
+
+    /// Cuts it off at once: when this has returned, not one byte more reaches the socket.
+    pub(super) fn cut(&self) {
+        self.hold.cut();
+    }
+
+    /// Cuts it off, and returns when its task is gone; then the socket goes with this. May be dropped and called
+    /// again.
+    pub(super) async fn hang_up(&mut self) {
+        self.cut();
+        if !self.hold.driver.is_finished() {
+            // An aborted task is the expected outcome, and one that ended by itself is as good.
+            (&mut self.hold.driver).await.ok();
+        }
+    }
+
+    /// Says goodbye, and returns when the peer has too. If the future is dropped, the connection is cut.
+    pub(super) async fn close(self) {
+        let Self { sender, mut hold, .. } = self;
+        drop(sender);
+        (&mut hold.driver).await.ok();
+    }
+}
+
+impl Hold {
+    fn cut(&self) {
+        self.line.cut();
+        self.driver.abort();
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+async fn read_secrets(target: &Arc<Target>) -> Result<HeaderMap, DialError> {
+    if target.secret_headers.is_empty() {
+        return Ok(HeaderMap::new());
+    }
+    let target = Arc::clone(target);
+    blocking(move || {
+        let mut found = HeaderMap::new();
+        for (name, reference) in &target.secret_headers {
+            let secret = target.secrets.read(reference)?;
+            let value = headers::secret_value(&secret).ok_or_else(|| {
+                let reference = secrets::name_of(reference);
+                permanent(format!(
+                    "the secret of {reference} is no header value: it holds a control character"
+                ))
+            })?;
+            found.insert(name.clone(), value);
+        }
+        Ok(found)
+    })
+    .await
+}
+
+/// Tries each address of the name in turn; the last one's fault is told.
+async fn connect(target: &Target) -> Result<TcpStream, DialError> {
+    let (host, port) = (target.address.host.as_str(), target.address.port);
+    let found = lookup_host((host, port))
+        .await
+        .map_err(|error| unknown_name(host, &error))?;
+    let mut fault = None;
+    for address in found {
+        match TcpStream::connect(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => fault = Some(transient(format!("{address}: {error}"))),
+        }
+    }
+    Err(fault.unwrap_or_else(|| transient(format!("{host} has no address"))))
+}
+
+/// A name that does not exist is permanent; a resolver that does not answer now is not.
+fn unknown_name(host: &str, error: &io::Error) -> DialError {
+    let text = error.to_string().to_ascii_lowercase();
+    let again = text.contains("temporary failure") || text.contains("try again");
+    DialError {
+        kind: if again {
+            DialErrorKind::Transient
+        } else {
+            DialErrorKind::Permanent
+        },
+        message: format!("{host}: {error}"),
+    }
+}
+
+async fn secure(target: &Target, fenced: FencedIo<Wire>) -> Result<Stream, DialError> {
+    let Some(plan) = &target.tls else {
+        return Ok(Stream::Plain(fenced));
+    };
+    let connector = TlsConnector::from(plan.config(&target.secrets).await?);
+    match connector.connect(plan.name.clone(), fenced).await {
+        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Err(error) => Err(tls_fault(&error)),
+    }
+}
+
+/// What TLS itself refuses stays refused; a connection that breaks in the middle may not next time.
+fn tls_fault(error: &io::Error) -> DialError {
+    let refused = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    DialError {
+        kind: if refused {
+            DialErrorKind::Permanent
+        } else {
+            DialErrorKind::Transient
+        },
+        message: format!("TLS: {error}"),
+    }
+}
+
+fn transient(error: impl ToString) -> DialError {
+    DialError {
+        kind: DialErrorKind::Transient,
+        message: error.to_string(),
+    }
+}
+
+const fn permanent(message: String) -> DialError {
+    DialError {
+        kind: DialErrorKind::Permanent,
+        message,
+    }
+}
+
+/// Runs a connection until hyper is done with it. At a boundary it then says goodbye and waits for the peer's; in the
+/// middle of an exchange the socket is dropped, which resets the connection: an end that looks wanted would be a lie.
+async fn drive(connection: http1::Connection<TokioIo<Stream>, Payload>, pace: Arc<Pace>) {
+    let ended = connection.without_shutdown().await;
+    let (Ok(parts), true) = (ended, pace.is_at_boundary()) else {
+        return;
+    };
+    let mut stream = parts.io.into_inner();
+    if stream.shutdown().await.is_ok() {
+        tokio::io::copy(&mut stream.take(MAX_FAREWELL), &mut tokio::io::sink())
+            .await
+            .ok();
+    }
+}
+
+/// What a peer may still send after our goodbye before it is cut.
+const MAX_FAREWELL: u64 = 1024 * 1024;
+
+/// The stream that hyper speaks on.
+#[derive(Debug)]
+enum Stream {
+    Plain(FencedIo<Wire>),
+    Tls(Box<TlsStream<FencedIo<Wire>>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            // TLS says goodbye with a message, which a shut fence holds back; the socket's own end needs none.
+            Self::Tls(io) => {
+                if let Ok(()) = ready!(Pin::new(&mut *io).poll_shutdown(cx)) {
+                    return Poll::Ready(Ok(()));
+                }
+                Pin::new(io.get_mut().0).poll_shutdown(cx)
+            }
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! A definition, checked: where the service is and what every request to it carries.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
+
+use super::{headers, tls::TlsPlan};
+use crate::{
+    backend::{
+        registry::Surroundings,
+        secrets::{self, Secrets},
+        span::{self, DAY},
+    },
+    clock::Clock,
+    error::Faults,
+    proto::{Endpoint, HttpBackend, PoolSpec, SecretRef, Tls},
+};
+
+const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+const SHORTEST: Duration = Duration::from_millis(1);
+/// A longer name would burden every statistic.
+const MAX_NAME_BYTES: usize = 256;
+
+/// An HTTP service, and how to speak to it.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// The endpoint's name.
+    pub(super) name: Arc<str>,
+    pub(super) address: Address,
+    pub(super) tls: Option<TlsPlan>,
+    /// Sent with every request; a call's own replace them.
+    pub(super) headers: HeaderMap,
+    pub(super) secret_headers: Vec<(HeaderName, SecretRef)>,
+    pub(super) limits: Limits,
+    pub(super) secrets: Secrets,
+    pub(super) clock: Clock,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For a connection that a call opens anew; the pool bounds its own dials itself.
+    pub(super) connect: Duration,
+    pub(super) write: Duration,
+    pub(super) first_byte: Duration,
+}
+
+/// Where an endpoint's address points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// A name or an address, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// What every path begins with: empty, or `/…` without a slash at its end.
+    pub(super) base: String,
+    pub(super) https: bool,
+    /// As the Host header has it: the port only where it is not the scheme's own.
+    pub(super) authority: String,
+}
+
+impl Target {
+    /// Reads a definition.
+    pub(super) fn read(
+        spec: &PoolSpec,
+        own: &HttpBackend,
+        surroundings: &Surroundings,
+    ) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let endpoint = one_endpoint(spec, &mut faults);
+        let address = endpoint.and_then(|(path, endpoint)| read_endpoint(path, endpoint, own, &mut faults));
+        let tls = TlsPlan::read(own.tls.as_ref(), address.as_ref(), &mut faults);
+        let headers = read_headers(own, &mut faults);
+        let secret_headers = read_secret_headers(own, &mut faults);
+        let limits = read_limits(spec, own, &mut faults);
+        match (address, endpoint) {
+            (Some(address), Some((_, endpoint))) if faults.is_empty() => Ok(Self {
+                name: named(endpoint).into(),
+                address,
+                tls,
+                headers,
+                secret_headers,
+                limits,
+                secrets: surroundings.secrets.clone(),
+                clock: surroundings.clock.clone(),
+            }),
+            _ => Err(faults),
+        }
+    }
+
+    /// The Host header, unless the definition has one of its own.
+    pub(super) fn host(&self) -> Option<HeaderValue> {
+        let own = self.headers.get(http::header::HOST).cloned();
+        own.or_else(|| HeaderValue::from_str(&self.address.authority).ok())
+    }
+}
+
+fn named(endpoint: &Endpoint) -> &str {
+    if endpoint.name.is_empty() {
+        &endpoint.address
+    } else {
+        &endpoint.name
+    }
+}
+
+fn one_endpoint<'a>(spec: &'a PoolSpec, faults: &mut Faults) -> Option<(&'static str, &'a Endpoint)> {
+    match spec.endpoints.as_slice() {
+        [one] => Some(("endpoints[0]", one)),
+        [] => {
+            faults.add(
+                "endpoints",
+                "must have the address of the service: `host:port`, or a URL",
+            );
+            None
+        }
+        _ => {
+            faults.add("endpoints", "must be exactly one for `http`");
+            None
+        }
+    }
+}
+
+fn read_endpoint(path: &str, endpoint: &Endpoint, own: &HttpBackend, faults: &mut Faults) -> Option<Address> {
+    if endpoint.name.len() > MAX_NAME_BYTES || endpoint.name.chars().any(char::is_control) {
+        let message = format!("must be at most {MAX_NAME_BYTES} bytes, without control characters");
+        faults.add(&format!("{path}.name"), message);
+    }
+    let enabled = own.tls.as_ref().is_some_and(|tls| tls.enabled);
+    match Address::read(&endpoint.address, enabled) {
+        Ok(address) => Some(address),
+        Err(message) => {
+            faults.add(&format!("{path}.address"), message);
+            None
+        }
+    }
+}
+
+impl Address {
+    /// Reads `host:port` or a URL; `tls` says whether the definition turns TLS on.
+    fn read(text: &str, tls: bool) -> Result<Self, String> {
+        let written = text.to_ascii_lowercase();
+        let scheme = match written.split_once("://") {
+            Some(("http", _)) if tls => {
+                return Err(
+                    "says http, but tls.enabled is true: write https, or leave tls.enabled out".to_owned(),
+                );
+            }
+            Some(("http", _)) => Some(Scheme::HTTP),
+            Some(("https", _)) => Some(Scheme::HTTPS),
+            Some(_) => return Err("must begin with http:// or https://, or be host:port".to_owned()),
+            None => None,
+        };
+        let uri = read_uri(text, scheme.is_none())?;
+        let https = tls || scheme == Some(Scheme::HTTPS);
+        let host = read_host(uri.host().unwrap_or_default())?;
+        let port = read_port(&uri, scheme.as_ref())?;
+        Ok(Self {
+            authority: authority(&host, port, https),
+            base: uri.path().trim_end_matches('/').to_owned(),
+            host,
+            port,
+            https,
+        })
+    }
+}
+
+fn read_uri(text: &str, bare: bool) -> Result<Uri, String> {
+    if text.contains('@') {
+        return Err(
+            "must hold no user or password: put them into http.secret_headers, for example \
+                    `authorization` with a SecretRef"
+                .to_owned(),
+        );
+    }
+    if bare && text.contains('/') {
+        return Err("must begin with http:// or https:// to have a path".to_owned());
+    }
+    if text.contains(['?', '#']) {
+        return Err("must have neither query nor fragment".to_owned());
+    }
+    let url = if bare {
+        format!("http://{text}")
+    } else {
+        text.to_owned()
+    };
+    url.parse()
+        .map_err(|_| "must be host:port, [::1]:port, or a URL such as https://host:port/base".to_owned())
+}
+
+fn read_host(written: &str) -> Result<String, String> {
+    let host = written.trim_start_matches('[').trim_end_matches(']');
+    let name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let legal = match written.starts_with('[') {
+        true => host.parse::<std::net::Ipv6Addr>().is_ok(),
+        false => !host.is_empty() && host.len() <= 253 && host.chars().all(name),
+    };
+    if legal {
+        Ok(host.to_owned())
+    } else {
+        Err("must have a host: a name, an IPv4 address, or an IPv6 address in brackets".to_owned())
+    }
+}
+
+fn read_port(uri: &Uri, scheme: Option<&Scheme>) -> Result<u16, String> {
+    let written = uri
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .unwrap_or_default();
+    match (uri.port_u16(), scheme) {
+        (Some(0), _) => Err("must have a port from 1 to 65535".to_owned()),
+        (Some(port), _) => Ok(port),
+        (None, Some(scheme)) if !written.ends_with(':') && uri.port().is_none() => {
+            Ok(if *scheme == Scheme::HTTPS { 443 } else { 80 })
+        }
+        (None, _) => Err("must have a port from 1 to 65535: host:port".to_owned()),
+    }
+}
+
+fn authority(host: &str, port: u16, https: bool) -> String {
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    let own = if https { 443 } else { 80 };
+    if port == own {
+        host
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+fn read_headers(own: &HttpBackend, faults: &mut Faults) -> HeaderMap {
+    let mut read = HeaderMap::new();
+    for (name, value) in sorted(&own.headers) {
+        let field = format!("http.headers.{name}");
+        let name = headers::name(&field, name, headers::Whose::Pool, faults);
+        let value = headers::value(&field, value, faults);
+        if let (Some(name), Some(value)) = (name, value)
+            && read.insert(name, value).is_some()
+        {
+            faults.add(&field, "is there twice; case does not count");
+        }
+    }
+    read
+}
+
+fn read_secret_headers(own: &HttpBackend, faults: &mut Faults) -> Vec<(HeaderName, SecretRef)> {
+    let mut read: Vec<(HeaderName, SecretRef)> = Vec::new();
+    for (name, reference) in sorted(&own.secret_headers) {
+        let field = format!("http.secret_headers.{name}");
+        faults.within(&field, |faults| secrets::check(reference, faults));
+        let plain = own.headers.keys().any(|other| other.eq_ignore_ascii_case(name));
+        if plain
+            || read
+                .iter()
+                .any(|(other, _)| other.as_str().eq_ignore_ascii_case(name))
+        {
+            faults.add(&field, "is there twice; case does not count");
+        }
+        if let Some(name) = headers::name(&field, name, headers::Whose::Pool, faults) {
+            read.push((name, reference.clone()));
+        }
+    }
+    read
+}
+
+/// In the order of names, so that faults come in the same order each time.
+fn sorted<T>(map: &std::collections::HashMap<String, T>) -> Vec<(&String, &T)> {
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_by_key(|(name, _)| *name);
+    entries
+}
+
+fn read_limits(spec: &PoolSpec, own: &HttpBackend, faults: &mut Faults) -> Limits {
+    let range = SHORTEST..=DAY;
+    let connect = spec.timeouts.as_ref().and_then(|timeouts| timeouts.connect);
+    let connect = connect.and_then(|given| Duration::try_from(given).ok());
+    Limits {
+        connect: connect.unwrap_or(DEFAULT_CONNECT),
+        write: span::defined(
+            faults,
+            "http.write_timeout",
+            own.write_timeout,
+            range.clone(),
+            DEFAULT_WAIT,
+        ),
+        first_byte: span::defined(
+            faults,
+            "http.first_byte_timeout",
+            own.first_byte_timeout,
+            range,
+            DEFAULT_WAIT,
+        ),
+    }
+}
+
+impl TlsPlan {
+    fn read(own: Option<&Tls>, address: Option<&Address>, faults: &mut Faults) -> Option<Self> {
+        let own = own.cloned().unwrap_or_default();
+        let address = address?;
+        let mut plan = None;
+        faults.within("http.tls", |faults| {
+            if !own.ca_file.is_empty() {
+                secrets::check_path("ca_file", &own.ca_file, faults);
+            }
+            if own.skip_verify && !own.ca_file.is_empty() {
+                faults.add(
+                    "skip_verify",
+                    "trusts any certificate, so that ca_file means nothing: leave one out",
+                );
+            }
+            if address.https {
+                let name = if own.server_name.is_empty() {
+                    &address.host
+                } else {
+                    &own.server_name
+                };
+                plan = Self::new(name, &own, faults);
+            } else {
+                unused(&own, faults);
+            }
+        });
+        plan
+    }
+}
+
+fn unused(own: &Tls, faults: &mut Faults) {
+    let set = [
+        ("server_name", !own.server_name.is_empty()),
+        ("ca_file", !own.ca_file.is_empty()),
+        ("skip_verify", own.skip_verify),
+    ];
+    for (field, _) in set.iter().filter(|(_, set)| *set) {
+        faults.add(
+            field,
+            "means nothing without TLS: set tls.enabled, or an https:// address",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(String, u16, String, bool, String), String> {
+        Address::read(text, false).map(|a| (a.host, a.port, a.base, a.https, a.authority))
+    }
+
+    #[test]
+    fn addresses_come_in_each_documented_form() {
+        let found = |host: &str, port, base: &str, https, authority: &str| {
+            Ok((
+                host.to_owned(),
+                port,
+                base.to_owned(),
+                https,
+                authority.to_owned(),
+            ))
+        };
+        assert_eq!(read("api:8080"), found("api", 8080, "", false, "api:8080"));
+        assert_eq!(read("[::1]:8080"), found("::1", 8080, "", false, "[::1]:8080"));
+        assert_eq!(read("http://api"), found("api", 80, "", false, "api"));
+        assert_eq!(
+            read("https://api.example/v1/"),
+            found("api.example", 443, "/v1", true, "api.example")
+        );
+        assert_eq!(
+            read("HTTPS://api:8443/a/b"),
+            found("api", 8443, "/a/b", true, "api:8443")
+        );
+        assert!(Address::read("api:8080", true).unwrap().https);
+    }
+
+    #[test]
+    fn addresses_that_make_no_sense_are_refused() {
+        for text in [
+            "",
+            "api",
+            "api:",
+            "api:0",
+            "api:99999",
+            ":80",
+            "::1:80",
+            "[api]:80",
+            "api:80/base",
+            "ftp://api",
+            "http://",
+            "http://api?x=1",
+            "http://api/#x",
+            "http://a b/",
+            "http://api:/x",
+            "http://a\r\nb:80",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert!(Address::read("http://api", true).is_err());
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_refused_with_the_way_to_do_it() {
+        let message = read("http://user:pa55@api").unwrap_err();
+        assert!(message.contains("secret_headers"), "{message}");
+        assert!(!message.contains("pa55"), "{message}");
+    }
+}
