@@ -164,8 +164,13 @@ impl<S> Exchange<S> {
         (Self { inner }, todo)
     }
 
-    /// Asks for a session. Without a waiter and with a fresh idle session this allocates nothing.
-    pub(crate) fn acquire(&self, now: Time, request: &Request) -> (Answer<S>, Todo<S>) {
+    /// Asks for a session; `waker` is called when one that has to wait is answered. Without a waiter and with a fresh idle session this allocates nothing.
+    pub(crate) fn acquire(
+        &self,
+        now: Time,
+        request: &Request,
+        waker: &Waker,
+    ) -> (Answer<S>, Option<Todo<S>>) {
         let mut inner = self.inner.lock();
         let tag = inner.free.last().copied().unwrap_or(inner.places.len());
         let reply = inner.core.acquire(
@@ -180,12 +185,12 @@ impl<S> Exchange<S> {
         let answer = match reply {
             Reply::Granted(grant) => inner.hand_out(grant).map(Answer::Granted),
             Reply::Refused(refusal) => Some(Answer::Refused(refusal)),
-            Reply::Waiting(waiter) => Some(Answer::Waiting(inner.seat_waiter(tag, waiter, request))),
+            Reply::Waiting(waiter) => Some(Answer::Waiting(inner.seat_waiter(tag, waiter, request, waker))),
         };
         // The core grants idle sessions only, and those are in their slots.
         let waited = std::time::Duration::ZERO;
         let answer = answer.unwrap_or(Answer::Refused(Refusal::Timeout { waited }));
-        (answer, inner.carry_out())
+        (answer, inner.carry_out_if_needed())
     }
 
     /// Looks whether a waiter was answered; if not, `waker` is called when it is.
@@ -222,11 +227,11 @@ impl<S> Exchange<S> {
     }
 
     /// A holder gives its session back. Its fence must be shut already.
-    pub(crate) fn give_back(&self, now: Time, key: SessionKey, session: S, how: Release) -> Todo<S> {
+    pub(crate) fn give_back(&self, now: Time, key: SessionKey, session: S, how: Release) -> Option<Todo<S>> {
         let mut inner = self.inner.lock();
         inner.sit(key, session);
         inner.core.release(now, key, how);
-        inner.carry_out()
+        inner.carry_out_if_needed()
     }
 
     /// A session is open.
@@ -374,11 +379,11 @@ impl<S> Inner<S> {
         Some(Granted { grant, seat })
     }
 
-    fn seat_waiter(&mut self, tag: usize, waiter: WaiterKey, request: &Request) -> Ticket {
+    fn seat_waiter(&mut self, tag: usize, waiter: WaiterKey, request: &Request, waker: &Waker) -> Ticket {
         let place = Some(Place {
             waiter,
             client: request.client.clone(),
-            waker: None,
+            waker: Some(waker.clone()),
             outcome: None,
         });
         self.free.pop();
@@ -401,16 +406,21 @@ impl<S> Inner<S> {
         todo
     }
 
+    /// As [`Inner::carry_out`], but nothing if there is nothing to do. Taking an idle session and giving one back
+    /// never change whether the pool serves.
+    fn carry_out_if_needed(&mut self) -> Option<Todo<S>> {
+        let needed = self.core.has_actions() || self.core.next_deadline() < self.armed;
+        needed.then(|| self.carry_out())
+    }
+
     /// Does what the core says as far as that is possible under the lock.
     fn carry_out(&mut self) -> Todo<S> {
         let mut todo = Todo::nothing();
-        if self.core.has_actions() {
-            let mut actions = self.core.take_actions();
-            for action in actions.drain(..) {
-                self.act(action, &mut todo);
-            }
-            self.core.recycle_actions(actions);
+        let mut actions = self.core.take_actions();
+        for action in actions.drain(..) {
+            self.act(action, &mut todo);
         }
+        self.core.recycle_actions(actions);
         let due = self.core.next_deadline();
         if due < self.armed {
             (self.armed, todo.rearm) = (due, true);

@@ -45,10 +45,13 @@ impl Future for Acquire {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Asking(pool, request) => match pool.ask(&request) {
+            Stage::Asking(pool, request) => match pool.ask(&request, cx.waker()) {
                 Answer::Granted(granted) => Poll::Ready(Ok(Held::new(pool, granted))),
                 Answer::Refused(refusal) => Poll::Ready(Err(refusal)),
-                Answer::Waiting(ticket) => self.wait(pool, ticket, cx),
+                Answer::Waiting(ticket) => {
+                    self.stage = Stage::Waiting(pool, ticket);
+                    Poll::Pending
+                }
             },
             Stage::Waiting(pool, ticket) => self.wait(pool, ticket, cx),
             Stage::Over => Poll::Pending,
@@ -183,7 +186,9 @@ impl Held {
             .pool
             .exchange
             .give_back(now, self.grant.session, session, release);
-        self.pool.finish(todo);
+        if let Some(todo) = todo {
+            self.pool.finish(todo);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
+    task::Waker,
     time::Duration,
 };
 
@@ -116,9 +117,11 @@ impl Pool {
         Acquire::new(Arc::clone(self), request)
     }
 
-    pub(super) fn ask(&self, request: &Request) -> Answer<Box<dyn Session>> {
-        let (answer, todo) = self.exchange.acquire(self.clock.now(), request);
-        self.finish(todo);
+    pub(super) fn ask(&self, request: &Request, waker: &Waker) -> Answer<Box<dyn Session>> {
+        let (answer, todo) = self.exchange.acquire(self.clock.now(), request, waker);
+        if let Some(todo) = todo {
+            self.finish(todo);
+        }
         answer
     }
 

@@ -96,8 +96,9 @@ impl Market {
             priority: Priority::Normal,
             client: None,
         };
-        let (answer, todo) = self.exchange.acquire(NOW, &request);
-        self.finish(todo);
+        // Its own waker comes with its first poll; asking and waiting are two steps here, so that one can go between.
+        let (answer, todo) = self.exchange.acquire(NOW, &request, Waker::noop());
+        todo.into_iter().for_each(|todo| self.finish(todo));
         let (answer, ticket) = match answer {
             Answer::Granted(granted) => (Some(Ok(granted)), None),
             Answer::Refused(refusal) => (Some(Err(refusal)), None),
@@ -125,7 +126,7 @@ impl Market {
         self.holders.lock().unwrap().remove(&seat.session);
         seat.face.fence.shut();
         let todo = self.exchange.give_back(NOW, grant.session, seat.session, how);
-        self.finish(todo);
+        todo.into_iter().for_each(|todo| self.finish(todo));
     }
 
     fn at_rest(&self, sessions: u32) {

@@ -1,7 +1,10 @@
-//! A binary heap of deadlines that knows where each entry is, so that one can be taken out without leaving a
+//! A heap of deadlines that knows where each entry is, so that one can be taken out without leaving a
 //! tombstone. Adding the latest deadline, the usual case, costs one comparison.
 
 use crate::clock::Time;
+
+/// Children of an entry. Four make the heap half as deep as two, and lie side by side in memory.
+const WIDTH: usize = 4;
 
 /// Deadlines of numbered entries, each at most once.
 #[derive(Debug, Default)]
@@ -43,10 +46,6 @@ impl Deadlines {
         }
     }
 
-    fn time(&self, place: usize) -> Option<Time> {
-        self.heap.get(place).map(|entry| entry.0)
-    }
-
     fn note(&mut self, place: usize) {
         if let Some(entry) = self.heap.get(place)
             && let Some(noted) = self.places.get_mut(entry.1)
@@ -55,37 +54,56 @@ impl Deadlines {
         }
     }
 
-    fn swap(&mut self, a: usize, b: usize) {
-        self.heap.swap(a, b);
-        self.note(a);
-        self.note(b);
+    fn put(&mut self, place: usize, entry: (Time, usize)) {
+        if let Some(slot) = self.heap.get_mut(place) {
+            *slot = entry;
+        }
+        if let Some(noted) = self.places.get_mut(entry.1) {
+            *noted = place;
+        }
     }
 
+    /// Moves an entry towards the root as far as it belongs.
     fn rise(&mut self, mut place: usize) -> usize {
+        let Some(&entry) = self.heap.get(place) else {
+            return place;
+        };
+        let start = place;
         while place > 0 {
-            let parent = (place - 1) / 2;
-            if self.time(parent) <= self.time(place) {
-                break;
+            let above = (place - 1) / WIDTH;
+            match self.heap.get(above) {
+                Some(&parent) if parent.0 > entry.0 => self.put(place, parent),
+                _ => break,
             }
-            self.swap(parent, place);
-            place = parent;
+            place = above;
+        }
+        if place != start {
+            self.put(place, entry);
         }
         place
     }
 
+    /// Moves an entry away from the root as far as it belongs.
     fn sink(&mut self, mut place: usize) {
+        let Some(&entry) = self.heap.get(place) else {
+            return;
+        };
+        let start = place;
         loop {
-            let (left, right) = (2 * place + 1, 2 * place + 2);
-            let Some(mut least) = self.time(left) else { return };
-            let mut child = left;
-            if let Some(time) = self.time(right).filter(|time| *time < least) {
-                (least, child) = (time, right);
-            }
-            if self.time(place).is_none_or(|time| time <= least) {
-                return;
-            }
-            self.swap(place, child);
-            place = child;
+            let first = place * WIDTH + 1;
+            let below = self
+                .heap
+                .get(first..self.heap.len().min(first + WIDTH))
+                .unwrap_or_default();
+            let least = below.iter().enumerate().min_by_key(|(_, child)| child.0);
+            let Some((offset, &child)) = least.filter(|(_, child)| child.0 < entry.0) else {
+                break;
+            };
+            self.put(place, child);
+            place = first + offset;
+        }
+        if place != start {
+            self.put(place, entry);
         }
     }
 }

@@ -367,3 +367,22 @@ fn a_request_that_does_not_wait_gets_an_idle_session_or_nothing() {
     assert!(dials(&actions).is_empty());
     assert!(matches!(actions[..], [Action::Close(_), Action::Refuse { .. }]));
 }
+
+#[test]
+fn a_failed_probe_moves_on_to_the_next_idle_session() {
+    let settings = Settings {
+        health: Some(HealthSettings::default()),
+        ..sized(2)
+    };
+    let mut stage = Stage::new(settings);
+    stage.open(2);
+    stage.later(SECOND * 2);
+    stage.queue();
+    let first = probes(&stage.actions());
+    assert_eq!(first.len(), 1, "one waiter, one probe");
+    stage.core.probed(stage.now, first[0], false);
+    let second = probes(&stage.actions());
+    assert_eq!(second.len(), 1);
+    stage.core.probed(stage.now, second[0], true);
+    assert_eq!(grants(&stage.actions()).len(), 1);
+}
