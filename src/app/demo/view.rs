@@ -124,12 +124,9 @@ pub(super) fn summary(passed: Duration, pools: &[PoolStats], tally: &Tally) -> S
 /// What sharing was worth: the dials that were not needed.
 fn gain(stats: &PoolStats, pool: &DemoPool) -> String {
     let dial = span(stats.dial.and_then(|dial| dial.average));
-    let dials = |count: u64| {
-        dial.mul_f64(f64::from(u32::try_from(count).unwrap_or(u32::MAX)))
-            .as_secs_f64()
-    };
+    let dials = |count: u64| shown(dial.mul_f64(f64::from(u32::try_from(count).unwrap_or(u32::MAX))));
     format!(
-        "{}: opening a session took {}; one for each grant would have been {:.1} s of it, sharing took {:.1} s\n",
+        "{}: opening a session took {}; one for each grant would have been {} of it, sharing took {}\n",
         pool.name,
         shown(dial),
         dials(stats.granted),
@@ -157,10 +154,10 @@ fn span(duration: Option<prost_types::Duration>) -> Duration {
 
 fn shown(span: Duration) -> String {
     let millis = span.as_secs_f64() * 1000.0;
-    if millis < 10.0 {
-        format!("{millis:.1} ms")
-    } else {
-        format!("{millis:.0} ms")
+    match millis {
+        ..10.0 => format!("{millis:.1} ms"),
+        10.0..10_000.0 => format!("{millis:.0} ms"),
+        _ => format!("{:.1} s", span.as_secs_f64()),
     }
 }
 
