@@ -64,7 +64,11 @@ async fn a_creation_that_did_not_reach_the_store_is_forgotten_when_it_is_back() 
     bench.store.mood(Mood::LosesWrite);
     let unknown = bench.catalog.create(echo("orders", 3), false).await.unwrap_err();
     assert!(is_unknown(&unknown), "{unknown:?}");
+    // Shorter than any pause before the store is asked again: it is well, and the catalog does not know that yet.
+    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     bench.store.mood(Mood::Well);
+    let reserved = bench.catalog.create(echo("orders", 5), false).await.unwrap_err();
+    assert!(is_unavailable(&reserved), "{reserved:?}");
     // Longer than any pause before the store is asked again.
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
     assert_eq!(bench.pools.take(), []);

@@ -205,6 +205,10 @@ async fn requests(
         }
         shared.requested.fetch_add(count as u64, SeqCst);
     }
+    // Where nothing passes, the client's end does not pass either: the server sees a half-open connection.
+    if *shared.rule.borrow() == Rule::Swallow {
+        closed.cancelled().await;
+    }
     // The client's end of its half is the server's to see; a server that is gone ends the connection.
     if to.shutdown().await.is_err() {
         closed.cancel();
