@@ -29,5 +29,5 @@ demo: ## Show many clients sharing few sessions, over real gRPC
 bench: ## Print the figures beside deadpool, bb8 and a bare gRPC server
 	cargo bench --locked
 
-soak: ## Run the crash tests ten times as often as `make test` does
-	SUBLET_TEST_KILLS=100 cargo test --locked --release --test it
+soak: ## Kill the broker a hundred times per store, where `make test` does ten times
+	SUBLET_SOAK_KILLS=100 cargo test --locked --release --test it kill_9
