@@ -173,6 +173,7 @@ async fn a_server_that_does_not_answer_costs_no_more_than_the_time_limit() {
     assert!(refused.to_string().contains("no answer within"), "{refused}");
     assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
     drop(store);
+    proxy.cut_all();
     let settings = Settings {
         url: Some(database.url()),
         data_dir: PathBuf::new(),

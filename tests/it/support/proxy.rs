@@ -181,11 +181,15 @@ async fn requests(
     closed: &CancellationToken,
 ) {
     let mut buffer = vec![0; 64 * 1024];
+    let mut swallowed = false;
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let bytes = &buffer[..count];
         let rule = shared.rule.borrow().clone();
         match rule {
-            Rule::Swallow => continue,
+            Rule::Swallow => {
+                swallowed = true;
+                continue;
+            }
             Rule::CutRequest(wanted) if contains(bytes, &wanted) => {
                 shared.cut(closed);
                 return;
@@ -205,8 +209,8 @@ async fn requests(
         }
         shared.requested.fetch_add(count as u64, SeqCst);
     }
-    // Where nothing passes, the client's end does not pass either: the server sees a half-open connection.
-    if *shared.rule.borrow() == Rule::Swallow {
+    // Where something was swallowed, the client's end is too: the server sees a half-open connection.
+    if swallowed {
         closed.cancelled().await;
     }
     // The client's end of its half is the server's to see; a server that is gone ends the connection.
