@@ -15,7 +15,7 @@ from sublet.v1 import stats_service_pb2, stats_service_pb2_grpc
 from .answer import Answer, answer, operation, seconds
 from .errors import translated
 from .keeper import OPTIONS, Keeper
-from .lease import Lease, events, repeated
+from .lease import REPEATS, Lease, events, repeated
 from .session import OpenSession
 
 
@@ -49,7 +49,7 @@ class Sublet:
             ttl=seconds(ttl),
             request_id=str(uuid.uuid4()),
         )
-        granted = repeated(lambda: self._broker.AcquireLease(request, metadata=self._metadata), 1)
+        granted = repeated(lambda: self._broker.AcquireLease(request, metadata=self._metadata))
         return Lease(self._broker, self._keeper if keep_alive else None, granted)
 
     def execute(
@@ -63,7 +63,7 @@ class Sublet:
         wait: float | None = None,
         priority: str = "NORMAL",
         request_id: str | None = None,
-        repeats: int = 1,
+        repeats: int = REPEATS,
     ) -> Answer:
         """Runs one operation on any session of the pool. Its request id makes it run once even if it is sent again,
         which this does if the connection dies; give one yourself to go on repeating it."""

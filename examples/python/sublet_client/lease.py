@@ -15,6 +15,10 @@ from .errors import ConnectionLost, SubletError, translated
 from .keeper import Keeper
 
 
+# How often a call is sent again whose connection died.
+REPEATS = 3
+
+
 class Lease:
     """A leased session. Kept alive in the background until it is released, which leaving a `with` block does.
 
@@ -52,7 +56,7 @@ class Lease:
         *,
         body: bytes = b"",
         timeout: float | None = None,
-        repeats: int = 1,
+        repeats: int = REPEATS,
     ) -> Answer:
         """Runs an operation. If the connection to the broker dies under it, asks again under the same number."""
         work = operation(name, params, body, timeout)
@@ -75,7 +79,7 @@ class Lease:
         if self._keeper is not None:
             self._keeper.remove(self._token)
         request = pb.ReleaseLeaseRequest(lease_token=self._token, discard=discard)
-        released = repeated(lambda: self._stub.ReleaseLease(request), 1)
+        released = repeated(lambda: self._stub.ReleaseLease(request))
         self.ended = _word(released.ended)
 
     def __enter__(self) -> Self:
@@ -129,11 +133,13 @@ class Lease:
             return result
 
 
-def repeated(call: Callable[[], Any], repeats: int) -> Any:
+def repeated(call: Callable[[], Any], repeats: int = REPEATS) -> Any:
     """Runs `call`, again if its connection died; only for calls that a number or a request id makes safe."""
-    for _ in range(repeats):
+    for attempt in range(repeats):
         with contextlib.suppress(ConnectionLost), translated():
             return call()
+        # For a moment gRPC may still choose the connection that is dead.
+        threading.Event().wait(0.05 * 2**attempt)
     with translated():
         return call()
 
