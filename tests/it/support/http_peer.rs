@@ -44,6 +44,8 @@ pub(crate) enum Step {
     Hang,
     /// Resets the connection.
     Reset,
+    /// Closes the connection.
+    Close,
 }
 
 /// A request as it came.
@@ -315,6 +317,7 @@ impl Player {
                 self.going_on.acquire().await.map(drop).ok();
                 std::future::pending().await
             }
+            Step::Close => Err(End::Script),
             Step::Reset => {
                 self.tcp().set_zero_linger().unwrap();
                 Err(End::Script)

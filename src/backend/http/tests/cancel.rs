@@ -84,7 +84,10 @@ async fn settling_returns_when_the_old_socket_is_gone() {
             _ = bench.ask(json!({})) => panic!("it ended"),
             () = peer.until(asked) => {}
         }
-        assert_eq!(connected_to(peer.port()), 1);
+        // The list may miss a socket while other tests open and close theirs, but invents none.
+        while connected_to(peer.port()) != 1 {
+            tokio::task::yield_now().await;
+        }
         bench.session.settle().await.unwrap();
         assert_eq!(connected_to(peer.port()), 0);
     }

@@ -251,47 +251,52 @@ async fn a_redirect_elsewhere_or_once_too_often_is_the_answer() {
     }
 }
 
+/// Params that make no sense, and the path of their fault.
+const NONSENSE: [(&str, &str); 24] = [
+    (r#"{"method": "A B"}"#, "params.method"),
+    (r#"{"method": "connect"}"#, "params.method"),
+    (r#"{"path": "x"}"#, "params.path"),
+    (r#"{"path": "http://evil.example/"}"#, "params.path"),
+    (r#"{"path": "/a b"}"#, "params.path"),
+    (r#"{"path": "/a\r\nx: y"}"#, "params.path"),
+    (r#"{"path": "/é"}"#, "params.path"),
+    (r#"{"path": "/a#b"}"#, "params.path"),
+    (r#"{"path": "/../admin"}"#, "params.path"),
+    (r#"{"path": "/%2E%2e/admin"}"#, "params.path"),
+    (r#"{"query": "a b"}"#, "params.path"),
+    (r#"{"headers": {"a b": "x"}}"#, "params.headers.a b"),
+    (r#"{"headers": {"x": "1\r\ny: 2"}}"#, "params.headers.x"),
+    (r#"{"headers": {"x": ["0", "1\n"]}}"#, "params.headers.x"),
+    (r#"{"headers": {"Host": "other"}}"#, "params.headers.Host"),
+    (
+        r#"{"headers": {"connection": "close"}}"#,
+        "params.headers.connection",
+    ),
+    (r#"{"headers": {"te": "trailers"}}"#, "params.headers.te"),
+    (
+        r#"{"headers": {"transfer-encoding": "chunked"}}"#,
+        "params.headers.transfer-encoding",
+    ),
+    (
+        r#"{"headers": {"content-length": "7"}}"#,
+        "params.headers.content-length",
+    ),
+    (r#"{"headers": {"x": 1}}"#, "params"),
+    (r#"{"hex": "0"}"#, "params.hex"),
+    (r#"{"follow_redirects": 21}"#, "params.follow_redirects"),
+    (r#"{"paht": "/"}"#, "params"),
+    (r#"{"json": 1, "text": "x"}"#, "params"),
+];
+
 #[tokio::test]
 async fn requests_that_make_no_sense_are_refused_with_their_paths() {
     let peer = Peer::start(vec![vec![Step::Serve]]);
-    let bench = Bench::with(&peer).await;
-    let both = json!({"json": 1, "text": "x"});
-    for (params, field) in [
-        (json!({"method": "A B"}), "params.method"),
-        (json!({"method": "connect"}), "params.method"),
-        (json!({"path": "x"}), "params.path"),
-        (json!({"path": "http://evil.example/"}), "params.path"),
-        (json!({"path": "/a b"}), "params.path"),
-        (json!({"path": "/a\r\nx: y"}), "params.path"),
-        (json!({"path": "/é"}), "params.path"),
-        (json!({"path": "/a#b"}), "params.path"),
-        (json!({"path": "/../admin"}), "params.path"),
-        (json!({"path": "/%2E%2e/admin"}), "params.path"),
-        (json!({"query": "a b"}), "params.path"),
-        (json!({"headers": {"a b": "x"}}), "params.headers.a b"),
-        (json!({"headers": {"x": "1\r\ny: 2"}}), "params.headers.x"),
-        (json!({"headers": {"x": "1\n"}}), "params.headers.x"),
-        (json!({"headers": {"Host": "other"}}), "params.headers.Host"),
-        (
-            json!({"headers": {"connection": "close"}}),
-            "params.headers.connection",
-        ),
-        (
-            json!({"headers": {"transfer-encoding": "chunked"}}),
-            "params.headers.transfer-encoding",
-        ),
-        (
-            json!({"headers": {"content-length": "7"}}),
-            "params.headers.content-length",
-        ),
-        (json!({"headers": {"x": 1}}), "params"),
-        (json!({"hex": "0"}), "params.hex"),
-        (json!({"follow_redirects": 21}), "params.follow_redirects"),
-        (json!({"paht": "/"}), "params"),
-        (both, "params"),
-    ] {
-        let operation = request(params.clone());
-        let Err(faults) = bench.backend.inspect(&operation) else {
+    let mut bench = Bench::with(&peer).await;
+    for (params, field) in NONSENSE {
+        let mut operation = request(json!({}));
+        operation.params = Params::Text(params.to_owned());
+        let Err(CallError::Invalid(faults)) = bench.session.execute(operation, &mut Sink::collect(9)).await
+        else {
             panic!("it was not refused: {params}");
         };
         assert_eq!(faults.list()[0].field, field, "{params}");
@@ -302,7 +307,10 @@ async fn requests_that_make_no_sense_are_refused_with_their_paths() {
     let faults = bench.backend.inspect(&other).unwrap_err();
     let fields: Vec<_> = faults.list().iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["name", "args", "params.path"]);
-    assert_eq!(bench.fence.sent(), 0);
+    assert_eq!(
+        (bench.fence.sent(), bench.session.cleanliness()),
+        (0, Cleanliness::Clean)
+    );
 }
 
 #[test]

@@ -3,106 +3,48 @@
 use super::*;
 use crate::backend::BodyChunk;
 
-/// What one fault looks like from both sides.
-struct Case {
-    name: &'static str,
-    script: Vec<Step>,
-    /// What the broker must say.
-    executed: Executed,
-    /// Requests that the service saw whole.
-    seen: usize,
+/// Answers that are none, and how the connection ends after them.
+fn faults() -> Vec<(&'static str, String, Step)> {
+    let half = "HTTP/1.1 200 OK\ncontent-length: 10\n\nhalf";
+    let chunks = "HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\nzz\n";
+    let huge = "x".repeat(4_000_000);
+    vec![
+        ("closed after the request", String::new(), Step::Close),
+        ("reset after the request", String::new(), Step::Reset),
+        ("closed in the answer", half.to_owned(), Step::Close),
+        ("reset in the answer", half.to_owned(), Step::Reset),
+        ("half a head", "HTTP/1.1 20".to_owned(), Step::Close),
+        ("garbage", "SSH-2.0-x\n\n".to_owned(), Step::ToEnd),
+        ("bad chunks", chunks.to_owned(), Step::ToEnd),
+        ("zeros for ever", String::new(), Step::Flood),
+        (
+            "huge headers",
+            format!("HTTP/1.1 200 OK\nx: {huge}\n\n"),
+            Step::ToEnd,
+        ),
+    ]
 }
 
 #[tokio::test]
 async fn the_claim_about_a_failed_call_is_what_the_service_saw() {
-    let half = "HTTP/1.1 200 OK\ncontent-length: 10\n\nhalf";
-    let huge = format!(
-        "HTTP/1.1 200 OK\ncontent-length: 0\nx: {}\n\n",
-        "x".repeat(4_000_000)
-    );
-    let case = |name, script, executed, seen| Case {
-        name,
-        script,
-        executed,
-        seen,
-    };
-    for case in [
-        case(
-            "closed after the request",
-            vec![Step::Request],
-            Executed::Unknown,
-            1,
-        ),
-        case(
-            "reset after the request",
-            vec![Step::Request, Step::Reset],
-            Executed::Unknown,
-            1,
-        ),
-        case(
-            "closed in the answer",
-            vec![Step::Request, answer(half)],
-            Executed::Unknown,
-            1,
-        ),
-        case(
-            "reset in the answer",
-            vec![Step::Request, answer(half), Step::Reset],
-            Executed::Unknown,
-            1,
-        ),
-        case(
-            "half a head",
-            vec![Step::Request, answer("HTTP/1.1 20")],
-            Executed::Unknown,
-            1,
-        ),
-        case(
-            "garbage",
-            vec![Step::Request, answer("SSH-2.0-x\n\n")],
-            Executed::Unknown,
-            1,
-        ),
-        case(
-            "a head without end",
-            vec![Step::Request, Step::Flood],
-            Executed::Unknown,
-            1,
-        ),
-        case(
-            "huge headers",
-            vec![Step::Request, answer(&huge), Step::ToEnd],
-            Executed::Unknown,
-            1,
-        ),
-        case(
-            "bad chunks",
-            vec![
-                Step::Request,
-                answer("HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\nzz\n"),
-                Step::ToEnd,
-            ],
-            Executed::Unknown,
-            1,
-        ),
-    ] {
-        let peer = Peer::start(vec![case.script]);
+    for (name, sent, end) in faults() {
+        let peer = Peer::start(vec![vec![Step::Request, answer(&sent), end], vec![Step::Serve]]);
         let mut bench = Bench::with(&peer).await;
-        let sent = bench.fence.sent();
+        let before = bench.fence.sent();
         let error = bench
             .ask(json!({"method": "POST", "json": {}}))
             .await
             .unwrap_err();
         assert_eq!(
-            bench.executed(&error, sent),
-            case.executed,
-            "{}: {error:?}",
-            case.name
+            bench.executed(&error, before),
+            Executed::Unknown,
+            "{name}: {error:?}"
         );
-        assert_eq!(peer.requests().len(), case.seen, "{}", case.name);
-        assert_eq!(bench.session.cleanliness(), Cleanliness::Dirty, "{}", case.name);
+        assert_eq!((peer.requests().len(), peer.lines().len()), (1, 1), "{name}");
+        assert_eq!(bench.session.cleanliness(), Cleanliness::Dirty, "{name}");
         bench.session.settle().await.unwrap();
-        assert_eq!(bench.session.cleanliness(), Cleanliness::Clean, "{}", case.name);
+        assert_eq!(bench.session.cleanliness(), Cleanliness::Clean, "{name}");
+        assert_eq!(bench.ask(json!({})).await.unwrap().retries, 0, "{name}");
     }
 }
 
