@@ -14,6 +14,8 @@ const PROTOS: [&str; 5] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    // sqlx embeds the folder when the crate is built, and does not see a new file by itself.
+    println!("cargo:rerun-if-changed=migrations");
     let mut compiler = Compiler::new(["proto"])?;
     compiler
         .include_imports(true)
