@@ -5,6 +5,7 @@ pub(crate) use sublet::pool::{Ending, Priority, Refusal, Request, Settings};
 #[allow(unused_imports, reason = "the library shows more of the core")]
 #[path = "../../../src/pool/core/mod.rs"]
 pub(crate) mod core;
-#[path = "../../../src/pool/exchange.rs"]
+#[allow(unused_imports, reason = "the library shows more of the exchange")]
+#[path = "../../../src/pool/exchange/mod.rs"]
 pub(crate) mod exchange;
 pub(crate) mod sync;
