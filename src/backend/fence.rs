@@ -48,6 +48,18 @@ impl Fence {
         self.shut.notify_waiters();
     }
 
+    /// Shuts the fence if grant `number` still has it. A late end must not harm the next holder.
+    pub fn shut_for(&self, number: u64) {
+        let writing = self.writing.lock();
+        let shut = self
+            .number
+            .compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst);
+        drop(writing);
+        if shut.is_ok() {
+            self.shut.notify_waiters();
+        }
+    }
+
     /// Whether somebody may write.
     #[must_use]
     pub fn is_open(&self) -> bool {

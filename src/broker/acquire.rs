@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::Time,
     error::{Error, Executed, Failure, Faults},
-    lease::{Status, Terms},
+    lease::{End, Status, Terms},
     pool::{Held, Priority, Refusal, Request},
 };
 
@@ -75,7 +75,7 @@ type Joined = Shared<BoxFuture<'static, Result<Granted, Failure>>>;
 /// The time a request id is kept after its lease has ended.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Request ids kept at most. Beyond it the oldest whose lease has ended go first, and then new ones are refused.
+/// Request ids kept at most. Beyond it new ones are refused.
 const CAPACITY: usize = 100_000;
 
 /// What became of each acquire that has a request id.
@@ -129,8 +129,15 @@ impl Broker {
         entry: &Arc<PoolEntry>,
         ask: &AcquireLease,
     ) -> Result<Granted, Failure> {
-        let held = self.take_session(entry, &ask.waiting).await?;
-        Ok(self.grant(entry, held, ask))
+        loop {
+            let held = self.take_session(entry, &ask.waiting).await?;
+            let granted = self.grant(entry, held, ask);
+            if granted.leased.is_open() {
+                return Ok(granted);
+            }
+            // The session was closed between its grant and now: whoever closed it found no lease to end.
+            self.end_lease(granted.leased.number, End::Revoked, true);
+        }
     }
 
     fn grant(&self, entry: &Arc<PoolEntry>, held: Held, ask: &AcquireLease) -> Granted {
@@ -243,8 +250,14 @@ impl Broker {
         }
         let now = self.clock.now();
         let timeout = effective_wait(entry.policy().acquire, waiting, now);
+        // Without waiting there is still the time to check a session that has been idle for long.
+        let patience = if timeout.is_zero() {
+            entry.probe_timeout()
+        } else {
+            timeout
+        };
         let request = Request {
-            deadline: now + timeout,
+            deadline: now + patience,
             wait: !timeout.is_zero(),
             priority: waiting.priority,
             client: waiting.client.clone(),
@@ -289,13 +302,16 @@ impl Drop for Lapse {
             return;
         }
         let mut log = self.broker.acquires.lock();
-        let lapsed = matches!(
-            log.entries.get(&self.key),
-            Some(Entry { state: State::Waiting(waiting), .. }) if waiting.upgrade().is_none()
-        );
-        if lapsed {
+        let Some(State::Waiting(waiting)) = log.entries.get(&self.key).map(|entry| &entry.state) else {
+            return;
+        };
+        let joined = waiting.upgrade();
+        if joined.is_none() {
             log.entries.remove(&self.key);
         }
+        // In this order: if this was the last of another call, its own drop takes the lock again.
+        drop(log);
+        drop(joined);
     }
 }
 

@@ -1,14 +1,15 @@
 //! Runs one operation on a held session, within its limits, and judges what became of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{Answer, Info, Policy};
 use crate::{
-    backend::{CallError, Completion, Event, Fence, Operation, Output, Sink, SinkClosed},
+    backend::{CallError, Completion, Event, Fence, Operation, Output, SessionLost, Sink, SinkClosed},
     clock::{Clock, Time},
     error::{Error, Executed, Failure},
     pool::Held,
@@ -137,7 +138,7 @@ pub(super) async fn run(
     );
     let stopped = tokio::select! {
         biased;
-        result = held.session().execute(operation, sink).instrument(span) => Err(result),
+        result = unpanicked(held.session().execute(operation, sink).instrument(span)) => Err(result),
         stop = watch(&fence, events, limits, watched) => Ok(stop),
     };
     match stopped {
@@ -147,9 +148,46 @@ pub(super) async fn run(
             shut: false,
         },
         // A call that fails because the fence is shut fails for that reason, whatever the backend's error says.
-        Err(Err(_)) if !fence.is_open() => stop_outcome(Stop::Shut, &meter),
+        Err(Err(error)) if !fence.is_open() && !is_final(&error) => stop_outcome(Stop::Shut, &meter),
         Err(Err(error)) => error_outcome(error, &meter),
         Ok(stop) => stop_outcome(stop, &meter),
+    }
+}
+
+/// Whether the backend itself gave an answer.
+const fn is_final(error: &CallError) -> bool {
+    matches!(error, CallError::Backend(..) | CallError::Invalid(_))
+}
+
+/// What a session's future comes to; a panic in a backend's code costs its session, and no more.
+pub(super) trait Panicked {
+    /// What to make of a panic.
+    fn panicked() -> Self;
+}
+
+impl Panicked for Result<Completion, CallError> {
+    fn panicked() -> Self {
+        Err(CallError::Lost {
+            message: PANICKED.to_owned(),
+            executed: None,
+        })
+    }
+}
+
+impl Panicked for Result<(), SessionLost> {
+    fn panicked() -> Self {
+        Err(SessionLost::because(PANICKED))
+    }
+}
+
+const PANICKED: &str = "the backend's code in the broker failed";
+
+/// Runs a session's future, and makes a loss of a panic in it.
+pub(super) async fn unpanicked<T: Panicked>(future: impl Future<Output = T>) -> T {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(result) => result,
+        // What was half done is in the session only, and that is closed.
+        Err(_) => T::panicked(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::Broker;
+use super::{Broker, PoolEntry};
 use crate::{
     error::{Error, Failure},
     lease::End,
@@ -63,20 +63,23 @@ impl Broker {
     /// [`Error::PoolNotFound`], [`Error::SessionNotFound`].
     pub fn close_session(self: &Arc<Self>, pool: &str, session_id: &str) -> Result<(), Failure> {
         let entry = self.pools.get(pool)?;
-        let leased = self
-            .leases_of(&entry)
-            .into_iter()
-            .find(|lease| &*lease.handle.session_id == session_id);
-        if let Some(lease) = leased {
-            self.end_lease(lease.id, End::Revoked, true);
-            return Ok(());
-        }
-        if entry.pool.close_session(session_id) {
+        let mut found = self.revoke_holder(&entry, session_id);
+        found |= entry.pool.close_session(session_id);
+        // A lease made of a grant between the two; a later one finds its fence shut.
+        found |= self.revoke_holder(&entry, session_id);
+        if found {
             return Ok(());
         }
         let error = Error::SessionNotFound {
             id: session_id.to_owned(),
         };
         Err(Failure::from(error).pool(entry.pool.name()))
+    }
+    fn revoke_holder(&self, entry: &PoolEntry, session_id: &str) -> bool {
+        let leases = self.leases_of(entry);
+        let lease = leases
+            .iter()
+            .find(|lease| &*lease.handle.session_id == session_id);
+        lease.is_some_and(|lease| self.end_lease(lease.id, End::Revoked, true) == End::Revoked)
     }
 }

@@ -155,15 +155,23 @@ impl Broker {
 
     /// Runs a call in a task of its own, which goes on when its callers go, and lets many wait for it.
     pub(super) fn share(&self, call: impl Future<Output = CallResult> + Send + 'static) -> SharedCall {
-        let (done, answer) = oneshot::channel();
-        self.runtime.spawn(async move {
-            // Nobody may be left to take the answer; it is kept for a repeat.
-            done.send(call.await).ok();
-        });
-        async move { answer.await.unwrap_or_else(|_| Err(replay::vanished())) }
-            .boxed()
-            .shared()
+        let (task, call) = shared(call);
+        self.runtime.spawn(task);
+        call
     }
+}
+
+/// A call as a task to be spawned, and what many can wait for.
+pub(super) fn shared(
+    call: impl Future<Output = CallResult> + Send + 'static,
+) -> (impl Future<Output = ()> + Send + 'static, SharedCall) {
+    let (done, answer) = oneshot::channel();
+    let task = async move {
+        // Nobody may be left to take the answer; it is kept for a repeat.
+        done.send(call.await).ok();
+    };
+    let answer = async move { answer.await.unwrap_or_else(|_| Err(replay::vanished())) };
+    (task, answer.boxed().shared())
 }
 
 /// A session on loan to a one-shot. Dropped in the middle, the session goes back to be settled.

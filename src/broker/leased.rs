@@ -87,6 +87,11 @@ impl LeasedSession {
         &self.entry.pool
     }
 
+    /// Whether this grant may still be used.
+    pub(super) fn is_open(&self) -> bool {
+        self.fence.number() == self.fence_number
+    }
+
     pub(super) const fn fence(&self) -> &Arc<Fence> {
         &self.fence
     }
@@ -134,19 +139,19 @@ impl Broker {
 
     /// Sees to the session of a lease that has just ended.
     pub(super) fn see_to(&self, ended: Ended<Arc<LeasedSession>>, end: End) {
-        if let Ended::Idle(leased) | Ended::Running(leased) = &ended {
-            self.forget_later(leased);
-        }
         match ended {
             Ended::Idle(leased) => {
                 tracing::debug!(lease = leased.id, pool = %leased.pool().name(), ?end, "lease ended");
                 if let Some(held) = leased.take() {
                     leased.give_back(held, GiveBack::Used);
                 }
+                self.forget_later(&leased);
             }
             Ended::Running(leased) => {
                 tracing::debug!(lease = leased.id, pool = %leased.pool().name(), ?end, "lease ended in a call");
-                leased.fence.shut();
+                // First of all, and for this grant only: by now the call may have ended, and the session been granted anew.
+                leased.fence.shut_for(leased.fence_number);
+                self.forget_later(&leased);
             }
             Ended::Before(_) => {}
         }

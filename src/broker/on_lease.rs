@@ -6,8 +6,8 @@ use futures_util::FutureExt;
 
 use super::{
     Broker, CallResult, Info,
-    call::{self, After, CallRequest, Limits, Meter, UNARY_LIMIT, Watched},
-    execute::inspect,
+    call::{self, After, CallRequest, Limits, Meter, UNARY_LIMIT, Watched, unpanicked},
+    execute::{inspect, shared},
     leased::{LeasedSession, end_error},
     replay::{self, Ask, Fingerprint, Repeat, SharedCall},
 };
@@ -15,7 +15,7 @@ use crate::{
     backend::Sink,
     clock::Time,
     error::{Error, Executed, Failure},
-    lease::{Claim, End},
+    lease::{Claim, End, Ended},
     pool::{GiveBack, Held},
 };
 
@@ -70,9 +70,11 @@ impl Broker {
             None => {}
         }
         let turn = self.begin(&leased)?.numbered(false);
-        let call = self.share(turn.run(request, Sink::collect(UNARY_LIMIT)));
+        let (task, call) = shared(turn.run(request, Sink::collect(UNARY_LIMIT)));
         ledger.start(fingerprint, Some(call.clone()));
         drop(ledger);
+        // Not under the ledger's lock: a runtime that has stopped drops the call at once, which notes its fate there.
+        self.runtime.spawn(task);
         Ok(call)
     }
 
@@ -210,6 +212,8 @@ impl Turn {
                 broker.return_to_lease(&self.leased, held, GiveBack::Used).ok();
             }
             After::Settle if shut => {
+                // If only the session was closed, its lease ends with it.
+                broker.end_lease(self.leased.number, End::Revoked, false);
                 broker
                     .return_to_lease(&self.leased, held, GiveBack::Interrupted)
                     .ok();
@@ -283,7 +287,7 @@ impl Broker {
         let deadline = self.clock.now() + limit;
         let settled = tokio::select! {
             biased;
-            settled = held.session().settle() => settled.is_ok(),
+            settled = unpanicked(held.session().settle()) => settled.is_ok(),
             () = self.clock.sleep_until(deadline) => false,
         };
         if settled {
@@ -298,7 +302,9 @@ impl Broker {
         if let Some(held) = held {
             held.give_back(GiveBack::Discard);
         }
-        self.leases.end(leased.number, End::SessionLost);
-        self.forget_later(leased);
+        let ended = self.leases.end(leased.number, End::SessionLost);
+        if !matches!(ended, Ended::Before(_)) {
+            self.forget_later(leased);
+        }
     }
 }

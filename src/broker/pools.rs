@@ -40,6 +40,16 @@ impl PoolEntry {
         self.settings.read().max_sessions
     }
 
+    /// Time that checking an idle session may take; none if they are not checked.
+    #[must_use]
+    pub fn probe_timeout(&self) -> Duration {
+        let settings = self.settings.read();
+        settings
+            .health
+            .as_ref()
+            .map_or(Duration::ZERO, |health| health.timeout)
+    }
+
     /// Time that settling a session may take.
     #[must_use]
     pub fn reset_timeout(&self) -> Duration {
@@ -146,14 +156,18 @@ impl Broker {
 
     /// Ends every lease of a pool and cuts its one-shots.
     pub(super) fn cut_pool(&self, entry: &PoolEntry, end: End) {
-        for lease in self.leases.list() {
-            if Arc::ptr_eq(lease.handle.pool(), &entry.pool) {
-                self.end_lease(lease.id, end, false);
-            }
-        }
+        self.end_leases(entry, end);
         // What is held now is held by one-shots: close_session shuts their fence.
         for session in entry.pool.sessions() {
             entry.pool.close_session(&session.id);
+        }
+        // Leases made of grants between the two; a later one finds its fence shut.
+        self.end_leases(entry, end);
+    }
+
+    fn end_leases(&self, entry: &PoolEntry, end: End) {
+        for lease in self.leases_of(entry) {
+            self.end_lease(lease.id, end, false);
         }
     }
 }

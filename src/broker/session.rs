@@ -38,6 +38,8 @@ pub struct OpenSession {
     last_id: u64,
     /// The stream's half-close has come: finish what is queued, then release.
     half_closed: bool,
+    /// The last call was cut in the middle, and its session has not been settled since.
+    unsettled: bool,
 }
 
 /// Why a session's stream is over.
@@ -81,6 +83,12 @@ impl Broker {
             let id = self.tokens.public_id(number);
             Arc::new(LeasedSession::new(number, id, &held, holder))
         });
+        if !leased.is_open() {
+            // The session was closed between its grant and now: whoever closed it found no lease to end.
+            self.leases.end(leased.number, End::Revoked);
+            held.give_back(GiveBack::Discard);
+            return Err(leased.failure(end_error(End::Revoked)).executed(Executed::No));
+        }
         // For the table a call runs for as long as the stream lives: whoever ends the lease only shuts the fence, and
         // the stream's task gives the session back.
         if let Err(end) = self.leases.begin(leased.number) {
@@ -101,6 +109,7 @@ impl Broker {
             running: None,
             last_id: 0,
             half_closed: false,
+            unsettled: false,
         };
         Ok((opened, session))
     }
@@ -232,6 +241,7 @@ impl OpenSession {
             Ran::Ended(ended) => {
                 self.running = None;
                 self.held = ended.held;
+                self.unsettled = ended.after == After::Settle && (ended.shut || ended.unread);
                 if ended.shut {
                     return Err(Over::Cut);
                 }
@@ -257,13 +267,13 @@ impl OpenSession {
         tokio::select! {
             biased;
             sent = running::emit(&self.out, self.broker.clock(), id, output) => sent.map_err(|_| Over::Reset),
-            () = fence.when_shut(), if self.running.is_none() => Err(Over::Cut),
+            () = fence.when_shut() => Err(Over::Cut),
         }
     }
 
     /// Gives the session back, and tells the caller why unless it knows.
     async fn end(mut self, over: Over) {
-        let interrupted = self.stop_running().await;
+        let interrupted = self.stop_running().await || self.unsettled;
         let (end, how) = match &over {
             Over::Finished => (End::Released, GiveBack::Used),
             Over::Reset => (End::Released, GiveBack::Discard),
@@ -326,6 +336,15 @@ impl OpenSession {
         let ended = running.stopped().await;
         self.held = ended.held;
         true
+    }
+}
+
+impl Drop for OpenSession {
+    /// Whatever became of its task, no lease lives without its session.
+    fn drop(&mut self) {
+        if self.broker.leases.find(self.leased.number).is_ok() {
+            self.broker.end_lease(self.leased.number, End::SessionLost, true);
+        }
     }
 }
 

@@ -8,19 +8,11 @@ use crate::backend::BodyChunk;
 /// Credit that a call has when it starts.
 pub(super) const WINDOW: u32 = 256 << 10;
 
-/// What the smallest part counts, so that a flood of tiny ones cannot fill memory with their overhead.
-pub(super) const LEAST: u32 = 256;
-
-/// Parts that can be in flight within the window, and the last one.
-pub(super) const PARTS: usize = (WINDOW / LEAST) as usize + 1;
+/// Parts of a body in flight to the backend; while they are, further ones are joined.
+pub(super) const PARTS: usize = 64;
 
 /// Credit is given back in portions, so that it costs few messages. Less than the window, so nothing can wait for ever.
 const PORTION: u32 = WINDOW / 4;
-
-/// What a part of a body counts.
-pub(super) fn cost(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX).max(LEAST)
-}
 
 impl OpenSession {
     /// Hands a part of a body to its call. What comes for a call that has ended is dropped.
@@ -39,7 +31,7 @@ impl OpenSession {
             return Ok(());
         };
         if !data.is_empty() {
-            let cost = cost(data.len());
+            let cost = u32::try_from(data.len()).unwrap_or(u32::MAX);
             if cost > running.credit {
                 running.fault("more input than there was credit for");
                 return Ok(());
@@ -53,12 +45,15 @@ impl OpenSession {
         Ok(())
     }
 
-    /// Gives credit for a part that the backend took.
+    /// The backend took a part of the running call's body: there is room for more, and credit to give.
     pub(super) async fn credit(&mut self, bytes: usize) -> Result<(), Over> {
         let Some(running) = self.running.as_mut() else {
             return Ok(());
         };
-        running.owed += cost(bytes);
+        running.flush();
+        let free = running.free.min(bytes);
+        running.free -= free;
+        running.owed += u32::try_from(bytes - free).unwrap_or(u32::MAX);
         if running.owed < PORTION {
             return Ok(());
         }

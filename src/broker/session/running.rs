@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -39,10 +40,54 @@ pub(super) struct Running {
     pub(super) credit: u32,
     /// Credit that was used up and not given back yet.
     pub(super) owed: u32,
+    /// Bytes of the call's own body, which cost no credit and so earn none.
+    pub(super) free: usize,
+    backlog: Backlog,
     body: Option<mpsc::Sender<BodyChunk>>,
     taken: mpsc::UnboundedReceiver<usize>,
     fault: Arc<Mutex<Option<Failure>>>,
     future: BoxFuture<'static, Ended>,
+}
+
+/// What waits for room in the body's channel.
+#[derive(Debug, Default)]
+struct Backlog {
+    data: Joined,
+    last: bool,
+}
+
+/// Parts of a body, joined if there is more than one.
+#[derive(Debug, Default)]
+enum Joined {
+    #[default]
+    None,
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl Joined {
+    fn push(&mut self, data: Bytes) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(data),
+            Self::One(first) => {
+                let mut many = BytesMut::from(first.as_ref());
+                many.extend_from_slice(&data);
+                Self::Many(many)
+            }
+            Self::Many(mut many) => {
+                many.extend_from_slice(&data);
+                Self::Many(many)
+            }
+        };
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        match std::mem::take(self) {
+            Self::None => None,
+            Self::One(data) => Some(data),
+            Self::Many(many) => Some(many.freeze()),
+        }
+    }
 }
 
 /// News of a running call.
@@ -66,6 +111,7 @@ pub(super) struct Ended {
 impl Running {
     pub(super) fn start(session: &OpenSession, held: Held, mut request: CallRequest, shape: Shape) -> Self {
         let (credit, taken) = mpsc::unbounded_channel();
+        let mut free = 0;
         let body = shape.more_input.then(|| {
             let (parts, received) = mpsc::channel(input::PARTS);
             let first = std::mem::replace(
@@ -75,6 +121,7 @@ impl Running {
             if let Body::Whole(first) = first
                 && !first.is_empty()
             {
+                free = first.len();
                 // The channel is empty, so there is room.
                 parts.try_send(BodyChunk::Data(first)).ok();
             }
@@ -95,6 +142,8 @@ impl Running {
             cancel,
             credit: input::WINDOW,
             owed: 0,
+            free,
+            backlog: Backlog::default(),
             body,
             taken,
             fault,
@@ -119,16 +168,31 @@ impl Running {
         self.future.await
     }
 
-    /// Hands on a part of the body. The credit bounds the parts; one beyond the channel's room breaks it.
+    /// Hands on a part of the body. While the channel is full, parts are joined; the credit bounds them.
     pub(super) fn feed(&mut self, part: BodyChunk) {
-        let last = matches!(part, BodyChunk::Last);
-        let fed = self.body.as_ref().map(|body| body.try_send(part));
-        if let Some(Err(mpsc::error::TrySendError::Full(_))) = fed {
-            self.fault("more parts of input than there was credit for");
+        match part {
+            BodyChunk::Data(data) => self.backlog.data.push(data),
+            BodyChunk::Last => self.backlog.last = true,
         }
-        if last {
-            self.body = None;
+        self.flush();
+    }
+
+    /// Hands on what has been waiting for room.
+    pub(super) fn flush(&mut self) {
+        let Some(body) = self.body.take() else {
+            return;
+        };
+        while let Ok(place) = body.try_reserve() {
+            if let Some(data) = self.backlog.data.take() {
+                place.send(BodyChunk::Data(data));
+            } else if self.backlog.last {
+                place.send(BodyChunk::Last);
+                return;
+            } else {
+                break;
+            }
         }
+        self.body = Some(body);
     }
 
     /// Ends the call because its caller broke the rules.
@@ -264,7 +328,7 @@ impl Call {
         let settled = match ended.held.as_mut() {
             Some(held) => tokio::select! {
                 biased;
-                settled = held.session().settle() => settled.is_ok(),
+                settled = call::unpanicked(held.session().settle()) => settled.is_ok(),
                 () = self.broker.clock.sleep_until(deadline) => false,
             },
             None => false,
@@ -279,8 +343,14 @@ impl Call {
         ended
     }
 
+    /// Sends a message, for as long as the lease lives; once it has ended, only if there is room.
     async fn send(&self, output: SessionOutput) -> Result<(), Unread> {
-        emit(&self.out, self.broker.clock(), self.shape.id, output).await
+        let fence = self.leased.fence();
+        tokio::select! {
+            biased;
+            sent = emit(&self.out, self.broker.clock(), self.shape.id, output) => sent,
+            () = fence.when_shut() => Err(Unread),
+        }
     }
 
     const fn ended(&self, held: Held, after: After, unread: bool) -> Ended {

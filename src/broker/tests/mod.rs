@@ -2,6 +2,7 @@
 
 mod drain;
 mod leases;
+mod moments;
 mod one_shots;
 mod repeats;
 mod sessions;
