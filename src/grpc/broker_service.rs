@@ -1,6 +1,6 @@
 //! `BrokerService` on the wire.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -18,13 +18,16 @@ use super::{
 };
 use crate::{
     broker::{AcquireLease, Broker, QUEUED_CALLS, RequestId},
+    clock::Clock,
     error::{Error, Executed, Failure, Faults},
-    lease::End,
     proto::{self, broker_service_server::BrokerService},
 };
 
 /// Tokens in one keepalive message at most.
 const TOKENS: usize = 500;
+
+/// Time for the message that opens a session: a caller that sends none must not keep a stream for ever.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 
 /// Messages in flight to an open session's caller: with 64 KiB each, 1 MiB a stream.
 const OUTBOX: usize = 16;
@@ -50,7 +53,7 @@ impl BrokerApi {
         let mut faults = Faults::default();
         decode::required(&request.pool, "pool", &mut faults);
         let waiting = caller.waiting(request.options.as_ref(), "options", &mut faults);
-        let range = std::time::Duration::ZERO..=std::time::Duration::MAX;
+        let range = Duration::ZERO..=Duration::MAX;
         let ttl = decode::duration(request.ttl.as_ref(), "ttl", range, &mut faults);
         let id = decode::request_id(&request.request_id, &mut faults);
         faults.into_result(())?;
@@ -130,7 +133,7 @@ impl BrokerApi {
                 input_credit: opened.input_credit,
             })),
         };
-        let inbound = inbound.map(|message| message.ok().map(decode::session_input));
+        let inbound = inbound.map(decode::session_message);
         tokio::spawn(session.drive(inbound));
         let rest = ReceiverStream::new(outbox).map(|(id, output)| Ok(encode::session_output(id, output)));
         let first = futures_util::stream::once(std::future::ready(Ok(first)));
@@ -152,6 +155,29 @@ fn permit(caller: &Caller) -> Result<Option<WaitPermit>, Failure> {
         let limit = MAX_WAITING;
         Failure::from(Error::QueueFull { limit }).executed(Executed::No)
     })
+}
+
+/// The message that opens a session.
+async fn first_message<S>(inbound: &mut S, clock: &Clock) -> Result<proto::Open, Failure>
+where
+    S: Stream<Item = Result<proto::OpenSessionRequest, Status>> + Unpin,
+{
+    let message = tokio::select! {
+        biased;
+        message = inbound.next() => message,
+        () = clock.sleep_until(clock.now() + FIRST_MESSAGE) => {
+            let message = format!("must come within {FIRST_MESSAGE:?} of the call");
+            return Err(decode::not_sent("open", message));
+        }
+    };
+    match message {
+        Some(Ok(proto::OpenSessionRequest {
+            message: Some(proto::open_session_request::Message::Open(open)),
+        })) => Ok(open),
+        Some(Err(status)) if decode::is_unreadable(&status) => Err(decode::unreadable(&status)),
+        Some(Err(_)) => Err(Failure::from(Error::Cancelled).executed(Executed::No)),
+        Some(Ok(_)) | None => Err(decode::not_sent("open", "must be the first message")),
+    }
 }
 
 fn wire(failure: Failure) -> Status {
@@ -179,7 +205,7 @@ impl BrokerService for BrokerApi {
         let request = request.into_inner();
         let mut faults = Faults::default();
         decode::required(&request.lease_token, "lease_token", &mut faults);
-        let range = std::time::Duration::ZERO..=std::time::Duration::MAX;
+        let range = Duration::ZERO..=Duration::MAX;
         let ttl = decode::duration(request.ttl.as_ref(), "ttl", range, &mut faults);
         faults.into_result(()).map_err(|error| wire(error.into()))?;
         let renewed = self.broker.renew(&request.lease_token, ttl);
@@ -218,9 +244,6 @@ impl BrokerService for BrokerApi {
         decode::required(&request.lease_token, "lease_token", &mut faults);
         faults.into_result(()).map_err(|error| wire(error.into()))?;
         let end = self.broker.release(&request.lease_token, request.discard);
-        if end == End::NotFound {
-            return Err(wire(Error::LeaseNotFound.into()));
-        }
         let mut response = proto::ReleaseLeaseResponse::default();
         response.set_ended(encode::lease_end(end));
         Ok(Response::new(response))
@@ -250,12 +273,28 @@ impl BrokerService for BrokerApi {
     ) -> Result<Response<Self::OpenSessionStream>, Status> {
         let caller = Caller::of(&request);
         let mut inbound = request.into_inner();
-        let first = inbound.message().await?.and_then(|request| request.message);
-        let Some(proto::open_session_request::Message::Open(open)) = first else {
-            let faults = Faults::one("open", "must be the first message");
-            return Err(wire(Error::Invalid { faults }.into()));
-        };
+        let open = first_message(&mut inbound, self.broker.clock())
+            .await
+            .map_err(wire)?;
         let outbound = self.open(open, &caller, inbound).await.map_err(wire)?;
         Ok(Response::new(outbound))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn session_that_is_never_opened_ends() {
+        let clock = Clock::tokio();
+        let failure = first_message(&mut stream::pending(), &clock).await.unwrap_err();
+        assert!(matches!(failure.error, Error::Invalid { .. }), "{failure:?}");
+        let unreadable = Status::out_of_range("5000000 bytes");
+        let mut inbound = stream::iter([Err(unreadable)]);
+        let failure = first_message(&mut inbound, &clock).await.unwrap_err();
+        assert!(matches!(failure.error, Error::Invalid { .. }), "{failure:?}");
     }
 }

@@ -22,7 +22,7 @@ use tower::Service;
 use super::status::status;
 use crate::{
     clock::{Clock, Time},
-    error::{Error, Faults},
+    error::{Error, Executed, Failure, Faults},
 };
 
 /// When a request's caller gives up. In the request's extensions if the caller said so.
@@ -69,10 +69,39 @@ where
                 .extensions_mut()
                 .insert(Deadline(self.clock.now() + timeout));
         }
+        let executed = executes(request.uri().path()).then_some(Executed::Unknown);
+        let timer = timeout.map(|timeout| Timer {
+            sleep: Box::pin(sleep(timeout)),
+            executed,
+        });
         DeadlineFuture::Running {
-            timer: timeout.map(|timeout| Box::pin(sleep(timeout))),
+            timer,
             inner: self.inner.call(request),
         }
+    }
+}
+
+/// Whether a method runs operations, so that its caller wants to know whether one was executed.
+fn executes(path: &str) -> bool {
+    let method = path.strip_prefix("/sublet.v1.BrokerService/");
+    matches!(method, Some("Execute" | "ExecuteStream" | "OpenSession"))
+}
+
+/// A request's deadline.
+#[derive(Debug)]
+pub struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// What is known of its operations when it ends here.
+    executed: Option<Executed>,
+}
+
+impl Timer {
+    /// What the caller gets whose deadline has passed; usually it no longer listens.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        ready!(self.sleep.as_mut().poll(cx));
+        let mut failure = Failure::from(Error::DeadlineExceeded);
+        failure.executed = self.executed;
+        Poll::Ready(status(&failure))
     }
 }
 
@@ -102,18 +131,13 @@ fn read(value: &HeaderValue) -> Option<Duration> {
     }
 }
 
-/// What the caller gets whose deadline has passed; usually it no longer listens.
-fn exceeded() -> Status {
-    status(&Error::DeadlineExceeded.into())
-}
-
 /// A response that comes before the deadline, or says that it has passed.
 #[derive(Debug)]
 pub enum DeadlineFuture<F> {
     /// The handler runs.
     Running {
         /// Ends it; absent without a deadline.
-        timer: Option<Pin<Box<Sleep>>>,
+        timer: Option<Timer>,
         /// The handler.
         inner: F,
     },
@@ -135,12 +159,12 @@ where
                 let timer = timer.take();
                 return Poll::Ready(Ok(response.map(|body| DeadlineBody::Open { body, timer })));
             }
-            match timer {
-                Some(timer) => ready!(timer.as_mut().poll(cx)),
+            let exceeded = match timer {
+                Some(timer) => ready!(timer.poll(cx)),
                 None => return Poll::Pending,
-            }
+            };
             // Drops the handler, which cancels it.
-            *this = Self::Refused(Some(exceeded()));
+            *this = Self::Refused(Some(exceeded));
         }
         match this {
             Self::Refused(status) => match status.take() {
@@ -160,7 +184,7 @@ pub enum DeadlineBody<B> {
         /// The body.
         body: B,
         /// Ends it; absent without a deadline.
-        timer: Option<Pin<Box<Sleep>>>,
+        timer: Option<Timer>,
     },
     /// The deadline has passed and that was said.
     #[default]
@@ -180,13 +204,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for DeadlineBody<B> {
             return Poll::Ready(None);
         };
         // The timer first: a body that is always ready must end too.
-        if timer
-            .as_mut()
-            .is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
-        {
+        if let Some(Poll::Ready(exceeded)) = timer.as_mut().map(|timer| timer.poll(cx)) {
             // Drops the body, which cancels the handler behind it.
             *this = Self::Ended;
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers()))));
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers(&exceeded)))));
         }
         Pin::new(body).poll_frame(cx)
     }
@@ -208,9 +229,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for DeadlineBody<B> {
     }
 }
 
-fn trailers() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(2);
+fn trailers(exceeded: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(5);
     // It refuses only metadata that is no header, and there is none.
-    exceeded().add_header(&mut trailers).ok();
+    exceeded.add_header(&mut trailers).ok();
     trailers
 }

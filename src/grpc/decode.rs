@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use prost::Message as _;
 use prost_types::value::Kind;
 use serde_json::{Map, Number, Value};
-use tonic::Request;
+use tonic::{Request, Status};
 use uuid::Uuid;
 
 use super::{Connection, Deadline};
@@ -208,26 +208,28 @@ fn check_target(
     }
 }
 
-/// What a repeat must have in common: everything but the time it is ready to wait.
+/// What a repeat must have in common.
 fn execute_fingerprint(request: &mut proto::ExecuteRequest) -> Fingerprint {
-    let wait = request
-        .options
-        .as_mut()
-        .and_then(|options| options.wait_timeout.take());
+    // Put back afterwards: a copy of the request could be 4 MiB large.
+    let options = request.options;
+    request.options = without_wait(options);
     let fingerprint = Fingerprint::of(&request.encode_to_vec());
-    if let Some(options) = request.options.as_mut() {
-        options.wait_timeout = wait;
-    }
+    request.options = options;
     fingerprint
 }
 
 /// What a repeated acquire must have in common.
 pub(super) fn acquire_fingerprint(request: &proto::AcquireLeaseRequest) -> Fingerprint {
     let mut request = request.clone();
-    if let Some(options) = request.options.as_mut() {
-        options.wait_timeout = None;
-    }
+    request.options = without_wait(request.options);
     Fingerprint::of(&request.encode_to_vec())
+}
+
+/// A repeat may be ready to wait for another time. Options that say nothing else are as good as none.
+fn without_wait(options: Option<proto::AcquireOptions>) -> Option<proto::AcquireOptions> {
+    let mut options = options?;
+    options.wait_timeout = None;
+    (options != proto::AcquireOptions::default()).then_some(options)
 }
 
 /// Decodes an operation; `None` if something is wrong with it.
@@ -327,8 +329,41 @@ fn json_number(number: f64, faults: &mut Faults) -> Value {
     )
 }
 
+/// What came from an open session's caller. `None` if it reset the stream, or its connection broke.
+pub(super) fn session_message(received: Result<proto::OpenSessionRequest, Status>) -> Option<SessionInput> {
+    match received {
+        Ok(request) => Some(session_input(request)),
+        Err(status) if is_unreadable(&status) => Some(SessionInput::Broken(unreadable(&status))),
+        Err(_) => None,
+    }
+}
+
+/// Whether a message came that could not be decoded. What happens to a stream or its connection has a cause below it;
+/// what the decoder itself says has none.
+pub(super) fn is_unreadable(status: &Status) -> bool {
+    use tonic::Code;
+    let decoding = matches!(
+        status.code(),
+        Code::OutOfRange
+            | Code::Internal
+            | Code::InvalidArgument
+            | Code::ResourceExhausted
+            | Code::Unimplemented
+    );
+    decoding && std::error::Error::source(status).is_none()
+}
+
+/// The failure of a message that cannot be read.
+pub(super) fn unreadable(status: &Status) -> Failure {
+    let message = format!(
+        "cannot be read ({}): send each as an OpenSessionRequest of at most 4 MiB",
+        status.message()
+    );
+    not_sent("message", message)
+}
+
 /// A message to an open session.
-pub(super) fn session_input(request: proto::OpenSessionRequest) -> SessionInput {
+fn session_input(request: proto::OpenSessionRequest) -> SessionInput {
     use proto::open_session_request::Message;
     match request.message {
         Some(Message::Call(call)) => SessionInput::Call(SessionCall {
@@ -361,6 +396,65 @@ fn session_call(found: Option<proto::Operation>) -> Result<CallRequest, Failure>
 }
 
 fn broken(field: &str, message: &str) -> SessionInput {
+    SessionInput::Broken(not_sent(field, message))
+}
+
+/// The failure of a message that came to nothing.
+pub(super) fn not_sent(field: &str, message: impl Into<String>) -> Failure {
     let faults = Faults::one(field, message);
-    SessionInput::Broken(Failure::from(Error::Invalid { faults }).executed(Executed::No))
+    Failure::from(Error::Invalid { faults }).executed(Executed::No)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(wait: i64, priority: proto::Priority) -> Option<proto::AcquireOptions> {
+        Some(proto::AcquireOptions {
+            wait_timeout: Some(prost_types::Duration {
+                seconds: wait,
+                nanos: 0,
+            }),
+            priority: priority.into(),
+        })
+    }
+
+    #[test]
+    fn repeat_that_only_says_how_long_it_waits_is_the_same_request() {
+        let acquire = |options| {
+            acquire_fingerprint(&proto::AcquireLeaseRequest {
+                options,
+                ..Default::default()
+            })
+        };
+        let execute = |options| {
+            let mut request = proto::ExecuteRequest {
+                options,
+                ..Default::default()
+            };
+            let fingerprint = execute_fingerprint(&mut request);
+            assert_eq!(request.options, options, "it is put back");
+            fingerprint
+        };
+        let waits = options(5, proto::Priority::Unspecified);
+        assert_eq!(acquire(None), acquire(waits));
+        assert_eq!(execute(None), execute(waits));
+        let other = options(5, proto::Priority::High);
+        assert_ne!(acquire(None), acquire(other));
+        assert_ne!(execute(None), execute(other));
+    }
+
+    #[test]
+    fn message_that_cannot_be_read_is_no_reset() {
+        let found = session_message(Err(Status::out_of_range("5000000 bytes")));
+        assert!(
+            matches!(&found, Some(SessionInput::Broken(failure)) if failure.to_string().contains("5000000")),
+            "{found:?}"
+        );
+        assert!(session_message(Err(Status::cancelled("reset"))).is_none());
+        let broke = std::io::Error::other("the connection broke");
+        let mut reset = Status::internal("h2 protocol error");
+        reset.set_source(Arc::new(broke));
+        assert!(session_message(Err(reset)).is_none());
+    }
 }

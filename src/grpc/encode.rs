@@ -5,13 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use prost::Message as _;
 use prost_types::{ListValue, Struct, value::Kind};
 use serde_json::Value;
 
 use super::status;
 use crate::{
     backend::{Event, Output},
-    broker::{Answer, Info, LeasedSession, Renewed, SessionOutput},
+    broker::{Answer, Info, LeasedSession, Renewed, SessionOutput, UNARY_LIMIT},
     clock::Clock,
     lease::{End, Status},
     proto,
@@ -128,16 +129,21 @@ fn with_info(
     }
 }
 
-/// JSON as text, if the caller sent text or a number in it does not fit a double; else as a value.
+/// JSON as text, if the caller sent text, a number in it does not fit a double, or it would be too large as a value,
+/// which takes up to six times the text's size; else as a value.
 fn json(text: String, want_text: bool) -> proto::result::Output {
     use proto::result::Output as Wire;
     if want_text {
         return Wire::JsonText(text);
     }
-    match serde_json::from_str::<Value>(&text) {
-        Ok(value) if fits_double(&value) => Wire::Json(proto_value(value)),
-        _ => Wire::JsonText(text),
+    let value = match serde_json::from_str::<Value>(&text) {
+        Ok(value) if fits_double(&value) => proto_value(value),
+        _ => return Wire::JsonText(text),
+    };
+    if value.encoded_len() > UNARY_LIMIT {
+        return Wire::JsonText(text);
     }
+    Wire::Json(value)
 }
 
 /// Whether every integer of a value is held by a double without loss.
@@ -216,5 +222,31 @@ pub(super) fn session_output(call_id: u64, output: SessionOutput) -> proto::Open
     proto::OpenSessionResponse {
         call_id,
         message: Some(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::limits::MAX_MESSAGE_BYTES;
+
+    fn encoded(text: String) -> proto::Result {
+        result(Arc::new(Answer {
+            output: Output::Json(text),
+            attributes: Vec::new(),
+            info: Info::default(),
+            want_text: false,
+        }))
+    }
+
+    #[test]
+    fn answer_within_the_limit_fits_a_message_though_it_would_not_as_a_value() {
+        let text = format!("[{}0]", "0,".repeat(1 << 20));
+        assert!(text.len() < UNARY_LIMIT);
+        let found = encoded(text.clone());
+        assert!(found.encoded_len() <= MAX_MESSAGE_BYTES);
+        assert_eq!(found.output, Some(proto::result::Output::JsonText(text)));
+        let small = encoded("[0]".to_owned());
+        assert!(matches!(small.output, Some(proto::result::Output::Json(_))));
     }
 }

@@ -1,5 +1,7 @@
 //! Pages of a sorted list.
 
+use std::{fmt::Display, str::FromStr};
+
 use crate::error::{Error, Faults};
 
 /// Items on a page when the caller does not say.
@@ -17,31 +19,36 @@ pub(super) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The page of `all`, sorted by `key`, that comes after the item whose key `token` is.
-    pub(super) fn of(all: Vec<T>, size: i32, token: &str, key: impl Fn(&T) -> String) -> Result<Self, Error> {
-        let size = match usize::try_from(size) {
-            Ok(0) => DEFAULT,
-            Ok(size) => size.min(MOST),
-            Err(_) => {
-                let faults = Faults::one("page_size", "must not be negative");
-                return Err(Error::Invalid { faults });
-            }
-        };
-        let start = if token.is_empty() {
-            0
-        } else {
-            all.iter()
-                .position(|item| key(item) == token)
-                .map_or(all.len(), |at| at + 1)
-        };
-        let mut items: Vec<T> = all.into_iter().skip(start).take(size + 1).collect();
+    /// The page of `all`, which rises by `key`, that comes after the key `token`. The item itself may have gone since.
+    pub(super) fn of<K>(all: Vec<T>, size: i32, token: &str, key: impl Fn(&T) -> K) -> Result<Self, Error>
+    where
+        K: Ord + FromStr + Display,
+    {
+        let (size, after) = read(size, token)?;
+        let seen = |item: &T| after.as_ref().is_some_and(|after| key(item) <= *after);
+        let mut items: Vec<T> = all.into_iter().skip_while(seen).take(size + 1).collect();
         let mut next = String::new();
         if items.len() > size {
             items.truncate(size);
-            next = items.last().map(key).unwrap_or_default();
+            next = items.last().map(|item| key(item).to_string()).unwrap_or_default();
         }
         Ok(Self { items, next })
     }
+}
+
+/// How many items, and the key that they come after.
+fn read<K: FromStr>(size: i32, token: &str) -> Result<(usize, Option<K>), Error> {
+    let mut faults = Faults::default();
+    let size = usize::try_from(size).unwrap_or_else(|_| {
+        faults.add("page_size", "must not be negative");
+        DEFAULT
+    });
+    let after = token.parse().ok();
+    if after.is_none() && !token.is_empty() {
+        faults.add("page_token", "must be the next_page_token of the page before");
+    }
+    let size = if size == 0 { DEFAULT } else { size.min(MOST) };
+    faults.into_result((size, after.filter(|_| !token.is_empty())))
 }
 
 #[cfg(test)]
@@ -49,7 +56,7 @@ mod tests {
     use super::*;
 
     fn page(size: i32, token: &str) -> Page<u32> {
-        Page::of((1..=250).collect(), size, token, u32::to_string).unwrap()
+        Page::of((1..=250).collect(), size, token, |item| *item).unwrap()
     }
 
     #[test]
@@ -65,6 +72,18 @@ mod tests {
     #[test]
     fn size_too_large_is_coerced_and_negative_is_refused() {
         assert_eq!(page(100_000, "").items.len(), 250);
-        assert!(Page::of(vec![1], -1, "", u32::to_string).is_err());
+        assert!(Page::of(vec![1], -1, "", |item| *item).is_err());
+    }
+
+    #[test]
+    fn page_goes_on_though_the_last_item_of_the_one_before_has_gone() {
+        let rest: Vec<u32> = (1..=250).filter(|item| *item != 100).collect();
+        let rest = Page::of(rest, 0, "100", |item| *item).unwrap();
+        assert_eq!((rest.items[0], rest.next.as_str()), (101, "200"));
+    }
+
+    #[test]
+    fn token_of_something_else_is_refused() {
+        assert!(Page::of(vec![1_u32], 0, "x", |item| *item).is_err());
     }
 }

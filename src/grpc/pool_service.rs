@@ -277,7 +277,7 @@ impl PoolService for PoolApi {
         let request = request.into_inner();
         let leases = self.broker.leases_of(&*self.find(&request.pool)?);
         let page = Page::of(leases, request.page_size, &request.page_token, |lease| {
-            lease.handle.id.clone()
+            lease.handle.number
         })
         .map_err(|error| wire(error.into()))?;
         Ok(Response::new(proto::ListLeasesResponse {

@@ -7,7 +7,7 @@ use prost::Message as _;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::error::{Error, Failure, Faults};
+use crate::error::{Error, Executed, Failure, Faults};
 
 /// The domain of every `ErrorInfo` of ours.
 pub const DOMAIN: &str = "sublet.v1";
@@ -18,7 +18,7 @@ const VIOLATIONS: usize = 25;
 /// Bytes of details at most: proxies and clients refuse larger headers.
 const DETAILS: usize = 4 << 10;
 
-/// Characters of a message, or of one metadata value, at most.
+/// Bytes of a message, or of one metadata value, at most.
 const TEXT: usize = 1024;
 
 /// What the contract says about an error.
@@ -93,22 +93,63 @@ fn table(error: &Error) -> Row {
 #[must_use]
 pub fn status(failure: &Failure) -> Status {
     log(failure);
-    let row = table(&failure.error);
+    let row = truthful(table(&failure.error), failure.executed);
+    let mut limits = Limits {
+        violations: VIOLATIONS,
+        text: TEXT,
+    };
+    loop {
+        let status = within(failure, &row, limits);
+        if status.details().len() <= DETAILS || limits.text == 0 {
+            return status;
+        }
+        limits = limits.tighter();
+    }
+}
+
+/// UNAVAILABLE of ours promises that nothing was executed, so a backend's own is passed on only if that is true.
+fn truthful(row: Row, executed: Option<Executed>) -> Row {
+    match (row.code, executed) {
+        (Code::Unavailable, Some(Executed::Yes | Executed::Unknown)) => Row {
+            code: Code::Unknown,
+            ..row
+        },
+        _ => row,
+    }
+}
+
+/// What is cut to make the details fit.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Violations at most.
+    violations: usize,
+    /// Bytes of each text at most.
+    text: usize,
+}
+
+impl Limits {
+    /// Violations go first, for most of them are told by their first words; then the texts.
+    const fn tighter(self) -> Self {
+        if self.violations > 1 {
+            let violations = self.violations / 2;
+            return Self { violations, ..self };
+        }
+        let text = self.text / 2;
+        Self { text, ..self }
+    }
+}
+
+fn within(failure: &Failure, row: &Row, limits: Limits) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info(row.reason, DOMAIN, metadata(failure));
+    details.set_error_info(row.reason, DOMAIN, metadata(failure, row, limits));
     if row.retry_after.is_some() {
         details.set_retry_info(row.retry_after);
     }
     if let Error::Invalid { faults } = &failure.error {
-        details.set_bad_request(violations(faults, VIOLATIONS));
+        details.set_bad_request(violations(faults, limits));
     }
-    let message = shortened(&failure.to_string());
-    let status =
-        Status::with_error_details_and_metadata(row.code, &message, details.clone(), trailers(failure, &row));
-    if status.details().len() <= DETAILS {
-        return status;
-    }
-    trimmed(failure, &row, details, &message)
+    let message = shortened(&failure.to_string(), limits.text);
+    Status::with_error_details_and_metadata(row.code, message, details, trailers(failure, row))
 }
 
 /// The same as a message, for errors within a stream.
@@ -122,28 +163,14 @@ pub fn message(failure: &Failure) -> tonic_types::Status {
     })
 }
 
-/// Leaves out violations until the details fit.
-fn trimmed(failure: &Failure, row: &Row, mut details: ErrorDetails, message: &str) -> Status {
-    let mut most = VIOLATIONS;
-    loop {
-        most /= 2;
-        if let Error::Invalid { faults } = &failure.error {
-            details.set_bad_request(violations(faults, most));
-        }
-        let trailers = trailers(failure, row);
-        let status = Status::with_error_details_and_metadata(row.code, message, details.clone(), trailers);
-        if status.details().len() <= DETAILS || most == 0 {
-            return status;
-        }
-    }
-}
-
-fn violations(faults: &Faults, most: usize) -> Vec<FieldViolation> {
+fn violations(faults: &Faults, limits: Limits) -> Vec<FieldViolation> {
+    let most = limits.violations;
+    let short = |text: &str| shortened(text, limits.text);
     let all = faults.list();
     let mut sent: Vec<_> = all
         .iter()
         .take(most)
-        .map(|fault| FieldViolation::new(fault.field.clone(), shortened(&fault.message)))
+        .map(|fault| FieldViolation::new(short(&fault.field), short(&fault.message)))
         .collect();
     if all.len() > most {
         let more = format!("and {} more", all.len() - most);
@@ -152,12 +179,15 @@ fn violations(faults: &Faults, most: usize) -> Vec<FieldViolation> {
     sent
 }
 
-fn metadata(failure: &Failure) -> HashMap<String, String> {
+fn metadata(failure: &Failure, row: &Row, limits: Limits) -> HashMap<String, String> {
     let mut metadata = HashMap::new();
-    let mut add = |key: &str, value: String| metadata.insert(key.to_owned(), shortened(&value));
+    let mut add = |key: &str, value: String| metadata.insert(key.to_owned(), shortened(&value, limits.text));
     if let Error::Backend(error) = &failure.error {
         for (key, value) in &error.metadata {
             add(key, value.clone());
+        }
+        if error.code == Code::Unavailable && row.code != Code::Unavailable {
+            add("backend_code", "UNAVAILABLE".to_owned());
         }
     }
     if let Some(pool) = &failure.place.pool {
@@ -192,13 +222,13 @@ fn trailers(failure: &Failure, row: &Row) -> MetadataMap {
     trailers
 }
 
-fn shortened(text: &str) -> String {
-    if text.chars().count() <= TEXT {
+/// At most `limit` bytes of a text, and an ellipsis if some are missing.
+fn shortened(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(TEXT).collect();
-    short.push('…');
-    short
+    let (short, _) = text.split_at(text.floor_char_boundary(limit));
+    format!("{short}…")
 }
 
 /// Logs causes, which are never sent. What callers do wrong is not ours to log loudly.
@@ -219,7 +249,7 @@ mod tests {
     use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
     use super::*;
-    use crate::error::{BackendError, Executed};
+    use crate::error::BackendError;
 
     fn source() -> Arc<dyn std::error::Error + Send + Sync> {
         Arc::new(std::io::Error::other("a secret cause"))
@@ -344,5 +374,50 @@ mod tests {
         let message = message(&Error::LeaseBusy.into());
         assert_eq!(message.code, i32::from(Code::FailedPrecondition));
         assert_eq!(message.details.len(), 1);
+    }
+
+    fn unavailable(metadata: BTreeMap<&'static str, String>) -> Failure {
+        let error = BackendError {
+            code: Code::Unavailable,
+            message: "busy".to_owned(),
+            metadata,
+            retry_after: None,
+        };
+        Failure::from(Error::Backend(Box::new(error)))
+    }
+
+    #[test]
+    fn details_of_any_error_fit_the_limit() {
+        let long = "\u{1f600}".repeat(2000);
+        let name = Arc::from(long.as_str());
+        let mut faults = Faults::default();
+        for _ in 0..50 {
+            faults.add(&long, long.clone());
+        }
+        let metadata = ["a", "b", "c", "d", "e", "f"].map(|key| (key, long.clone()));
+        for failure in [
+            Error::PoolNotFound { name: long.clone() }.into(),
+            Error::Invalid { faults }.into(),
+            unavailable(metadata.into()),
+        ] {
+            let failure = failure.pool(&name).lease(long.clone()).endpoint(&name);
+            let status = status(&failure);
+            assert!(status.details().len() <= DETAILS, "{}", status.details().len());
+            assert!(status.get_error_details().error_info().is_some());
+        }
+    }
+
+    #[test]
+    fn unavailable_is_never_said_of_what_may_have_been_executed() {
+        for executed in [Executed::Yes, Executed::Unknown] {
+            let status = status(&unavailable(BTreeMap::new()).executed(executed));
+            assert_eq!(status.code(), Code::Unknown);
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!(info.reason, "BACKEND_ERROR");
+            assert_eq!(info.metadata["backend_code"], "UNAVAILABLE");
+        }
+        let status = status(&unavailable(BTreeMap::new()).executed(Executed::No));
+        assert_eq!(status.code(), Code::Unavailable);
     }
 }

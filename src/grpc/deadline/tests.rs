@@ -1,6 +1,6 @@
 use std::{convert::Infallible, future::pending};
 
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use tokio::{sync::oneshot, time::sleep as after};
 use tower::{ServiceExt as _, service_fn};
@@ -137,6 +137,28 @@ fn every_unit_is_read() {
             read(&HeaderValue::from_static(text)),
             Some(Duration::from_nanos(nanos)),
             "{text}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_run_operations_says_that_it_is_not_known_whether_one_ran() {
+    for (method, expected) in [
+        ("BrokerService/Execute", Some("unknown")),
+        ("BrokerService/ExecuteStream", Some("unknown")),
+        ("BrokerService/OpenSession", Some("unknown")),
+        ("BrokerService/AcquireLease", None),
+        ("PoolService/CheckPool", None),
+    ] {
+        let inner = service_fn(|_| pending::<Result<Response<Streamed>, Infallible>>().boxed_local());
+        let mut request = request(Some("1S"));
+        *request.uri_mut() = format!("/sublet.v1.{method}").parse().unwrap();
+        let Ok(response) = Deadlines::new(inner, Clock::tokio()).oneshot(request).await;
+        let executed = response.headers().get("sublet-executed");
+        assert_eq!(
+            executed.map(|value| value.to_str().unwrap()),
+            expected,
+            "{method}"
         );
     }
 }
