@@ -245,8 +245,8 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// The call ran before, and its answer is gone.
-    #[error("this call was executed before and its answer is no longer kept")]
+    /// The call was taken before, and its answer cannot be given again. Whether it ran is beside the error.
+    #[error("this call came before, and its answer is not kept: `executed` tells whether it was carried out")]
     AlreadyExecuted,
     /// The call took too long.
     #[error("the call took longer than {limit:?} ({what})")]

@@ -1,14 +1,14 @@
 //! Kept answers, so that a repeated call need not run twice: bounded in size, the least recently used go first.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use prost::Message as _;
 
 use super::{Answer, CallResult};
-use crate::backend::Output;
+use crate::{
+    backend::Output,
+    error::{Error, Failure},
+};
 
 /// The largest answer that is kept, as the contract promises.
 const LARGEST: usize = 64 << 10;
@@ -43,7 +43,7 @@ struct Kept {
 impl Answers {
     /// Keeps an answer, unless it is too large.
     pub(super) fn keep(&mut self, answer: CallResult) -> Option<AnswerKey> {
-        let size = OVERHEAD + answer.as_ref().map_or(0, payload);
+        let size = OVERHEAD + answer.as_ref().map_or_else(told, |answer| payload(answer));
         if size > LARGEST + OVERHEAD {
             return None;
         }
@@ -86,7 +86,20 @@ impl Answers {
     }
 }
 
-fn payload(answer: &Arc<Answer>) -> usize {
+/// What an error costs: its message, which a backend may have written, and its metadata.
+fn told(failure: &Failure) -> usize {
+    let metadata: usize = match &failure.error {
+        Error::Backend(error) => error
+            .metadata
+            .values()
+            .map(|value| OVERHEAD / 4 + value.len())
+            .sum(),
+        _ => 0,
+    };
+    failure.to_string().len() + metadata
+}
+
+fn payload(answer: &Answer) -> usize {
     let output = match &answer.output {
         Output::None => 0,
         Output::Json(text) => text.len(),
@@ -102,8 +115,10 @@ fn payload(answer: &Arc<Answer>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::{broker::Info, error::Error};
+    use crate::{broker::Info, error::BackendError};
 
     fn answer(bytes: usize) -> CallResult {
         Ok(Arc::new(Answer {
@@ -119,6 +134,23 @@ mod tests {
         let mut answers = Answers::default();
         assert!(answers.keep(answer(LARGEST)).is_some());
         assert!(answers.keep(answer(LARGEST + 1)).is_none());
+    }
+
+    #[test]
+    fn error_that_is_too_large_is_not_kept() {
+        let error = |message: usize, metadata: usize| {
+            let error = BackendError {
+                code: tonic::Code::Unknown,
+                message: "x".repeat(message),
+                metadata: [("sqlstate", "x".repeat(metadata))].into(),
+                retry_after: None,
+            };
+            Err(Error::Backend(Box::new(error)).into())
+        };
+        let mut answers = Answers::default();
+        assert!(answers.keep(error(1000, 1000)).is_some());
+        assert!(answers.keep(error(LARGEST, 0)).is_none());
+        assert!(answers.keep(error(0, LARGEST)).is_none());
     }
 
     #[test]

@@ -11,8 +11,7 @@ use super::{
     acquire::{RequestId, Waiting},
     answers::Answers,
     call::{self, After, CallRequest, Limits, UNARY_LIMIT, Watched},
-    on_lease::repeat_executed,
-    replay::{self, Ask, Fate, Repeat, Repeatable, SharedCall},
+    replay::{self, Ask, Denied, Fate, Repeatable, SharedCall},
 };
 use crate::{
     backend::{Operation, Sink},
@@ -37,10 +36,11 @@ pub struct PoolCall {
 /// The time a one-shot's request id and answer are kept.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Request ids kept at most: a thousand calls a second. Beyond it new ones are refused.
+/// Request ids kept at most: of a thousand calls a second for [`KEPT`]. Beyond it those that ended first go first, and
+/// new ones are refused only while all of them run.
 const CAPACITY: usize = 60_000;
 
-type Key = (Arc<str>, Uuid);
+pub(super) type Key = (Arc<str>, Uuid);
 
 /// One-shots that have a request id.
 #[derive(Debug, Default)]
@@ -51,32 +51,42 @@ pub(super) struct OneShots {
 
 impl OneShots {
     fn forget(&mut self, now: Time, answers: &mut Answers) {
-        while let Some((at, key)) = self.ended.front()
-            && now.since(*at) > KEPT
-        {
-            if let Some(Fate::Answered(kept)) = self.calls.remove(key).map(|call| call.fate) {
-                answers.remove(kept);
-            }
-            self.ended.pop_front();
+        while self.ended.front().is_some_and(|(at, _)| now.since(*at) > KEPT) {
+            self.forget_oldest(answers);
         }
     }
 
-    /// Looks up a call: `None` if it is new and may run.
-    pub(super) fn admit(
+    fn forget_oldest(&mut self, answers: &mut Answers) {
+        let oldest = self.ended.pop_front();
+        let call = oldest.and_then(|(_, key)| self.calls.remove(&key));
+        if let Some(Fate::Answered(kept)) = call.map(|call| call.fate) {
+            answers.remove(kept);
+        }
+    }
+
+    /// What is known of a call; if nothing, there is room for it.
+    pub(super) fn known(
         &mut self,
         key: &Key,
-        ask: &Ask,
         answers: &mut Answers,
         now: Time,
-    ) -> Result<Option<Repeat>, Error> {
+    ) -> Result<Option<&Repeatable>, Denied> {
         self.forget(now, answers);
-        match self.calls.get(key) {
-            Some(call) => call.repeat(ask, answers).map(Some),
-            None if self.calls.len() >= CAPACITY => Err(Error::QueueFull {
-                limit: u32::try_from(CAPACITY).unwrap_or(u32::MAX),
-            }),
-            None => Ok(None),
+        if !self.calls.contains_key(key) {
+            self.make_room(answers)?;
         }
+        Ok(self.calls.get(key))
+    }
+
+    fn make_room(&mut self, answers: &mut Answers) -> Result<(), Denied> {
+        if self.calls.len() >= CAPACITY {
+            self.forget_oldest(answers);
+        }
+        if self.calls.len() >= CAPACITY {
+            let limit = u32::try_from(CAPACITY).unwrap_or(u32::MAX);
+            return Err((Error::QueueFull { limit }, Executed::No));
+        }
+        Ok(())
     }
 
     pub(super) fn start(&mut self, key: Key, ask: &Ask, call: Option<SharedCall>) {
@@ -129,35 +139,30 @@ impl Broker {
         let repeat = Ask {
             fingerprint: request.fingerprint,
             field: "request_id",
-            streamed: false,
         };
-        let mut replays = self.replays.lock();
-        let replays = &mut *replays;
-        let now = self.clock.now();
-        let admitted = replays.one_shots.admit(&key, &repeat, &mut replays.answers, now);
-        match admitted.map_err(|error| repeat_one_shot(&entry, error))? {
-            Some(Repeat::Join(call)) => return Ok(call),
-            Some(Repeat::Replay(answer)) => return Ok(std::future::ready(answer).boxed().shared()),
-            None => {}
-        }
+        let (done, call) = shared_answer();
+        let noted = match self.note_one_shot(key, &repeat, &call) {
+            Ok(noted) => noted,
+            Err(repeat) => return repeat.map_err(|denied| repeat_one_shot(&entry, denied)),
+        };
         let broker = Arc::clone(self);
-        let noted = key.clone();
-        let call = self.share(async move {
-            let result = broker.one_shot(&entry, &ask.waiting, ask.call).await;
-            let mut replays = broker.replays.lock();
-            let fate = replay::fate(&result, false, &mut replays.answers);
-            replays.one_shots.end(noted, fate, broker.clock.now());
-            result
+        // Only now that no lock is held: a runtime that stops drops the task at once, which is noted.
+        self.runtime.spawn(async move {
+            let held = match broker.take_session(&entry, &ask.waiting).await {
+                Ok(held) => held,
+                Err(refused) => {
+                    // Before anyone is told, so that a repeat starts afresh.
+                    drop(noted);
+                    done.send(Err(refused)).ok();
+                    return;
+                }
+            };
+            let loan = Loan::new(&entry, held, &broker.clock);
+            let result = noted.run(loan, ask.call, Sink::collect(UNARY_LIMIT)).await;
+            // Nobody may be left to take the answer; it is kept for a repeat.
+            done.send(result).ok();
         });
-        replays.one_shots.start(key, &repeat, Some(call.clone()));
         Ok(call)
-    }
-
-    /// Runs a call in a task of its own, which goes on when its callers go, and lets many wait for it.
-    pub(super) fn share(&self, call: impl Future<Output = CallResult> + Send + 'static) -> SharedCall {
-        let (task, call) = shared(call);
-        self.runtime.spawn(task);
-        call
     }
 }
 
@@ -165,13 +170,19 @@ impl Broker {
 pub(super) fn shared(
     call: impl Future<Output = CallResult> + Send + 'static,
 ) -> (impl Future<Output = ()> + Send + 'static, SharedCall) {
-    let (done, answer) = oneshot::channel();
+    let (done, answer) = shared_answer();
     let task = async move {
         // Nobody may be left to take the answer; it is kept for a repeat.
         done.send(call.await).ok();
     };
+    (task, answer)
+}
+
+/// An answer that many can wait for, and where it is given.
+fn shared_answer() -> (oneshot::Sender<CallResult>, SharedCall) {
+    let (done, answer) = oneshot::channel();
     let answer = async move { answer.await.unwrap_or_else(|_| Err(replay::vanished())) };
-    (task, answer.boxed().shared())
+    (done, answer.boxed().shared())
 }
 
 /// A session on loan to a one-shot. Dropped in the middle, the session goes back to be settled.
@@ -237,8 +248,7 @@ impl Drop for Loan {
 }
 
 /// The failure of a one-shot's repeat.
-pub(super) fn repeat_one_shot(entry: &PoolEntry, error: Error) -> Failure {
-    let executed = repeat_executed(&error);
+pub(super) fn repeat_one_shot(entry: &PoolEntry, (error, executed): Denied) -> Failure {
     Failure::from(error).pool(entry.pool.name()).executed(executed)
 }
 
@@ -268,4 +278,33 @@ pub(super) fn inspect_one_shot(entry: &PoolEntry, operation: &Operation) -> Resu
     Err(Failure::from(Error::Invalid { faults })
         .pool(entry.pool.name())
         .executed(Executed::No))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Fingerprint;
+
+    fn key(number: usize) -> Key {
+        (Arc::from("p"), Uuid::from_u128(number as u128))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ended_calls_make_room_and_running_ones_do_not() {
+        let (mut calls, mut answers) = (OneShots::default(), Answers::default());
+        let now = Clock::tokio().now();
+        let ask = Ask {
+            fingerprint: Fingerprint::of(b""),
+            field: "request_id",
+        };
+        for number in 0..CAPACITY {
+            assert!(calls.known(&key(number), &mut answers, now).unwrap().is_none());
+            calls.start(key(number), &ask, None);
+        }
+        let full = calls.known(&key(CAPACITY), &mut answers, now).unwrap_err();
+        assert!(matches!(full, (Error::QueueFull { .. }, Executed::No)));
+        calls.end(key(7), Some(Fate::Gone), now);
+        assert!(calls.known(&key(CAPACITY), &mut answers, now).unwrap().is_none());
+        assert!(!calls.calls.contains_key(&key(7)));
+    }
 }

@@ -9,6 +9,7 @@ mod call;
 mod drain;
 mod execute;
 mod leased;
+mod noted;
 mod on_lease;
 mod plan;
 mod policy;

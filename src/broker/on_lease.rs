@@ -9,7 +9,7 @@ use super::{
     call::{self, After, CallRequest, Limits, Meter, UNARY_LIMIT, Watched, unpanicked},
     execute::{inspect, shared},
     leased::{LeasedSession, end_error},
-    replay::{self, Ask, Fingerprint, Repeat, SharedCall},
+    replay::{self, Ask, Denied, Fingerprint, Repeat, SharedCall},
 };
 use crate::{
     backend::Sink,
@@ -58,12 +58,11 @@ impl Broker {
         let ask = Ask {
             fingerprint,
             field: "seqno",
-            streamed: false,
         };
         let mut ledger = leased.ledger.lock();
         let repeat = ledger
             .admit(seqno, &ask, &mut self.replays.lock().answers)
-            .map_err(|error| repeat_failure(&leased, error))?;
+            .map_err(|denied| repeat_failure(&leased, denied))?;
         match repeat {
             Some(Repeat::Join(call)) => return Ok(call),
             Some(Repeat::Replay(answer)) => return Ok(std::future::ready(answer).boxed().shared()),
@@ -116,21 +115,9 @@ impl Broker {
     }
 }
 
-/// The failure of a repeat: what is known of the call's execution follows from the reason.
-pub(super) fn repeat_failure(leased: &LeasedSession, error: Error) -> Failure {
-    let failure = leased.failure(error);
-    let executed = repeat_executed(&failure.error);
-    failure.executed(executed)
-}
-
-pub(super) const fn repeat_executed(error: &Error) -> Executed {
-    if matches!(error, Error::AlreadyExecuted) {
-        Executed::Yes
-    } else if matches!(error, Error::OutcomeUnknown { .. }) {
-        Executed::Unknown
-    } else {
-        Executed::No
-    }
+/// The failure of a repeat that gets no answer.
+pub(super) fn repeat_failure(leased: &LeasedSession, (error, executed): Denied) -> Failure {
+    leased.failure(error).executed(executed)
 }
 
 fn gone(error: Error) -> Failure {

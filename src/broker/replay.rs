@@ -61,21 +61,35 @@ pub(super) struct Repeatable {
 }
 
 impl Repeatable {
-    /// What to tell a repeat with these contents; `streamed` repeats get no kept answer.
-    pub(super) fn repeat(&self, repeat: &Ask, answers: &mut Answers) -> Result<Repeat, Error> {
-        if self.fingerprint != repeat.fingerprint {
-            return Err(other_contents(repeat.field));
+    /// What to tell a repeat that wants one answer.
+    pub(super) fn repeat(&self, repeat: &Ask, answers: &mut Answers) -> Result<Repeat, Denied> {
+        if self.fingerprint == repeat.fingerprint {
+            match &self.fate {
+                Fate::Running(Some(call)) => return Ok(Repeat::Join(call.clone())),
+                Fate::Answered(key) => {
+                    if let Some(answer) = answers.recall(*key) {
+                        return Ok(Repeat::Replay(answer));
+                    }
+                }
+                Fate::Running(None) | Fate::Gone | Fate::Unknown => {}
+            }
         }
-        match &self.fate {
-            Fate::Running(Some(call)) if !repeat.streamed => Ok(Repeat::Join(call.clone())),
-            Fate::Answered(key) if !repeat.streamed => answers
-                .recall(*key)
-                .map(Repeat::Replay)
-                .ok_or(Error::AlreadyExecuted),
-            Fate::Running(_) | Fate::Answered(_) | Fate::Gone => Err(Error::AlreadyExecuted),
-            Fate::Unknown => Err(Error::OutcomeUnknown {
-                message: "this call was cancelled after it had been handed to the backend".to_owned(),
-            }),
+        Err(self.deny(repeat))
+    }
+
+    /// What to tell a repeat that gets no answer: any whose answer would be a stream is one.
+    pub(super) fn deny(&self, repeat: &Ask) -> Denied {
+        if self.fingerprint != repeat.fingerprint {
+            return (other_contents(repeat.field), Executed::No);
+        }
+        match self.fate {
+            // It may still be waiting for its session.
+            Fate::Running(_) => (Error::AlreadyExecuted, Executed::Unknown),
+            Fate::Answered(_) | Fate::Gone => (Error::AlreadyExecuted, Executed::Yes),
+            Fate::Unknown => {
+                let message = "this call was cancelled after it had been handed to the backend".to_owned();
+                (Error::OutcomeUnknown { message }, Executed::Unknown)
+            }
         }
     }
 }
@@ -86,9 +100,10 @@ pub(super) struct Ask {
     pub(super) fingerprint: Fingerprint,
     /// `seqno` or `request_id`, for messages.
     pub(super) field: &'static str,
-    /// Whether its answer is a stream.
-    pub(super) streamed: bool,
 }
+
+/// Why a repeat gets no answer, and what is known of the call that it repeats.
+pub(super) type Denied = (Error, Executed);
 
 /// What an ended call leaves for its repeats; `None` if it was not executed, so that a repeat runs.
 pub(super) fn fate(result: &CallResult, streamed: bool, answers: &mut Answers) -> Option<Fate> {
@@ -112,6 +127,8 @@ pub(super) fn fate(result: &CallResult, streamed: bool, answers: &mut Answers) -
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     last: u64,
+    /// The last number whose outcome is not known: of it and those before no more can be said.
+    doubtful: u64,
     call: Option<Repeatable>,
     /// The call before the running one, to go back to if that is not executed.
     before: Option<Repeatable>,
@@ -120,25 +137,38 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Looks up a numbered call: `None` if it is new and may run.
+    /// Looks up a numbered call that wants one answer: `None` if it is new and may run.
     pub(super) fn admit(
         &self,
         seqno: u64,
         ask: &Ask,
         answers: &mut Answers,
-    ) -> Result<Option<Repeat>, Error> {
-        if seqno == self.last + 1 {
+    ) -> Result<Option<Repeat>, Denied> {
+        let known = self.known(seqno)?;
+        known.map(|call| call.repeat(ask, answers)).transpose()
+    }
+
+    /// Lets a numbered call run whose answer is a stream, if it is new.
+    pub(super) fn admit_stream(&self, seqno: u64, ask: &Ask) -> Result<(), Denied> {
+        match self.known(seqno)? {
+            Some(call) => Err(call.deny(ask)),
+            None => Ok(()),
+        }
+    }
+
+    /// The call with this number: `None` if it is new.
+    fn known(&self, seqno: u64) -> Result<Option<&Repeatable>, Denied> {
+        let next = self.last + 1;
+        if seqno == next {
             return Ok(None);
         }
-        if seqno > self.last {
-            return Err(Error::SeqnoGap {
-                got: seqno,
-                next: self.last + 1,
-            });
+        if seqno > next {
+            return Err((Error::SeqnoGap { got: seqno, next }, Executed::No));
         }
         match &self.call {
-            Some(call) if seqno == self.last => call.repeat(ask, answers).map(Some),
-            _ => Err(Error::AlreadyExecuted),
+            Some(call) if seqno == self.last => Ok(Some(call)),
+            _ if seqno <= self.doubtful => Err((Error::AlreadyExecuted, Executed::Unknown)),
+            _ => Err((Error::AlreadyExecuted, Executed::Yes)),
         }
     }
 
@@ -156,6 +186,9 @@ impl Ledger {
         let before = self.before.take();
         match (fate, self.call.as_mut()) {
             (Some(fate), Some(call)) => {
+                if matches!(fate, Fate::Unknown) {
+                    self.doubtful = self.last;
+                }
                 call.fate = fate;
                 // Only the last answer is kept.
                 if let Some(Fate::Answered(key)) = before.map(|call| call.fate) {

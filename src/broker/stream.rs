@@ -6,14 +6,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Broker, CallResult, Info,
-    call::CallRequest,
     execute::{Loan, PoolCall, inspect, inspect_one_shot, repeat_one_shot},
     on_lease::{LeaseCall, repeat_failure},
-    replay::{self, Ask},
+    replay::Ask,
 };
 use crate::{
     backend::{Event, Sink},
-    error::{Error, Executed, Failure},
+    error::Failure,
 };
 
 /// Events in flight to a caller: with 64 KiB each, 1 MiB a stream.
@@ -46,10 +45,11 @@ impl Broker {
         let repeat = Ask {
             fingerprint: request.fingerprint,
             field: "request_id",
-            streamed: true,
         };
         let key = (Arc::clone(entry.pool.name()), request.id);
-        let noted = Noted::start(self, key, &repeat).map_err(|error| repeat_one_shot(&entry, error))?;
+        let noted = self
+            .note_stream(key, &repeat)
+            .map_err(|denied| repeat_one_shot(&entry, denied))?;
         let held = self.take_session(&entry, &ask.waiting).await?;
         let loan = Loan::new(&entry, held, &self.clock);
         Ok(stream(loan.info(), |sink| noted.run(loan, ask.call, sink)))
@@ -69,16 +69,11 @@ impl Broker {
         let repeat = Ask {
             fingerprint,
             field: "seqno",
-            streamed: true,
         };
         let mut ledger = leased.ledger.lock();
-        let admitted = ledger.admit(seqno, &repeat, &mut self.replays.lock().answers);
-        match admitted {
-            Ok(None) => {}
-            // Streams are never replayed: whoever repeats one is told that it was executed.
-            Ok(Some(_)) => return Err(repeat_failure(&leased, Error::AlreadyExecuted)),
-            Err(error) => return Err(repeat_failure(&leased, error)),
-        }
+        ledger
+            .admit_stream(seqno, &repeat)
+            .map_err(|denied| repeat_failure(&leased, denied))?;
         let turn = self.begin(&leased)?.numbered(true);
         ledger.start(fingerprint, None);
         drop(ledger);
@@ -103,48 +98,5 @@ where
         info,
         events: received,
         outcome,
-    }
-}
-
-/// A streamed one-shot's request id, whose fate is noted at its end, however it comes.
-struct Noted {
-    broker: Arc<Broker>,
-    key: Option<(Arc<str>, uuid::Uuid)>,
-}
-
-impl Noted {
-    fn start(broker: &Arc<Broker>, key: (Arc<str>, uuid::Uuid), ask: &Ask) -> Result<Self, Error> {
-        let mut replays = broker.replays.lock();
-        let replays = &mut *replays;
-        let now = broker.clock.now();
-        match replays.one_shots.admit(&key, ask, &mut replays.answers, now)? {
-            Some(_) => return Err(Error::AlreadyExecuted),
-            None => replays.one_shots.start(key.clone(), ask, None),
-        }
-        Ok(Self {
-            broker: Arc::clone(broker),
-            key: Some(key),
-        })
-    }
-
-    async fn run(mut self, loan: Loan, call: CallRequest, sink: Sink) -> CallResult {
-        let result = loan.run(call, sink).await;
-        self.end(&result);
-        result
-    }
-
-    fn end(&mut self, result: &CallResult) {
-        if let Some(key) = self.key.take() {
-            let mut replays = self.broker.replays.lock();
-            let fate = replay::fate(result, true, &mut replays.answers);
-            replays.one_shots.end(key, fate, self.broker.clock.now());
-        }
-    }
-}
-
-impl Drop for Noted {
-    /// Dropped before it ran: nothing was executed.
-    fn drop(&mut self) {
-        self.end(&Err(Failure::from(Error::Cancelled).executed(Executed::No)));
     }
 }

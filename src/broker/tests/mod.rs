@@ -1,5 +1,6 @@
 //! The use cases over real pools of `echo`, under paused time.
 
+mod doubt;
 mod drain;
 mod leases;
 mod moments;
