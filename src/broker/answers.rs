@@ -19,6 +19,9 @@ const CAPACITY: usize = 64 << 20;
 /// What a kept answer costs beside its payload: the maps' entries and the answer itself.
 const OVERHEAD: usize = 512;
 
+/// What an entry of an error's metadata costs beside its value.
+const ENTRY: usize = 128;
+
 /// Where a kept answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AnswerKey(u64);
@@ -88,14 +91,11 @@ impl Answers {
 
 /// What an error costs: its message, which a backend may have written, and its metadata.
 fn told(failure: &Failure) -> usize {
-    let metadata: usize = match &failure.error {
-        Error::Backend(error) => error
-            .metadata
-            .values()
-            .map(|value| OVERHEAD / 4 + value.len())
-            .sum(),
-        _ => 0,
-    };
+    let mut metadata = 0;
+    if let Error::Backend(error) = &failure.error {
+        let values = error.metadata.values();
+        metadata = values.map(|value| ENTRY + value.len()).sum();
+    }
     failure.to_string().len() + metadata
 }
 

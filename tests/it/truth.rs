@@ -187,6 +187,8 @@ async fn calls_on_leases_tell_the_truth() {
     check(&mut broker, late, "e", case("LEASE_REVOKED", "no", false)).await;
     let stranger = on_lease("sl1.0.1.99.00", "fail", r#"{"id":"f"}"#);
     check(&mut broker, stranger, "f", case("LEASE_NOT_FOUND", "no", false)).await;
+    let ended = release(&mut broker, "sl1.0.1.99.00").await;
+    assert_eq!(ended, sublet::proto::LeaseEnd::NotFound);
 }
 
 #[tokio::test]
