@@ -2,28 +2,24 @@
 //!
 //! Loops: `drive`, one task for each connection, which ends when hyper is done with it or it is cut.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{io, sync::Arc};
 
 use http::HeaderMap;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, lookup_host},
     task::JoinHandle,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::TlsConnector;
 
 use super::{
     definition::Target,
     headers,
     pace::Pace,
     payload::Payload,
+    stream::{Io, Stream},
     tls::blocking,
     wire::{Pending, Wire, pending},
 };
@@ -65,7 +61,7 @@ impl Connection {
         let socket = wire.socket();
         let fenced = FencedIo::dialing(wire, fence);
         let line = fenced.line();
-        let stream = secure(&target, fenced).await?;
+        let stream = Stream::new(secure(&target, fenced).await?, Arc::clone(&pace));
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
             .max_headers(MAX_HEADERS)
@@ -192,13 +188,13 @@ fn unknown_name(host: &str, error: &io::Error) -> DialError {
     }
 }
 
-async fn secure(target: &Target, fenced: FencedIo<Wire>) -> Result<Stream, DialError> {
+async fn secure(target: &Target, fenced: FencedIo<Wire>) -> Result<Io, DialError> {
     let Some(plan) = &target.tls else {
-        return Ok(Stream::Plain(fenced));
+        return Ok(Io::Plain(fenced));
     };
     let connector = TlsConnector::from(plan.config(&target.secrets).await?);
     match connector.connect(plan.name.clone(), fenced).await {
-        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(stream) => Ok(Io::Tls(Box::new(stream))),
         Err(error) => Err(tls_fault(&error)),
     }
 }
@@ -247,66 +243,3 @@ async fn drive(connection: http1::Connection<TokioIo<Stream>, Payload>, pace: Ar
 
 /// What a peer may still send after our goodbye before it is cut.
 const MAX_FAREWELL: u64 = 1024 * 1024;
-
-/// The stream that hyper speaks on.
-#[derive(Debug)]
-enum Stream {
-    Plain(FencedIo<Wire>),
-    Tls(Box<TlsStream<FencedIo<Wire>>>),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            // TLS says goodbye with a message, which a shut fence holds back; the socket's own end needs none.
-            Self::Tls(io) => {
-                if let Ok(()) = ready!(Pin::new(&mut *io).poll_shutdown(cx)) {
-                    return Poll::Ready(Ok(()));
-                }
-                Pin::new(io.get_mut().0).poll_shutdown(cx)
-            }
-        }
-    }
-}

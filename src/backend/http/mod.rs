@@ -10,6 +10,7 @@ mod payload;
 mod plan;
 mod redirect;
 mod session;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -17,6 +17,10 @@ pub(super) struct Pace {
     blocked_since: AtomicU64,
     last_write: AtomicU64,
     upload: AtomicU8,
+    /// hyper has written something of the request.
+    begun: AtomicBool,
+    /// Nothing of the request is left anywhere above the socket.
+    written: AtomicBool,
     answered: AtomicBool,
 }
 
@@ -51,6 +55,8 @@ impl Pace {
             blocked_since: AtomicU64::new(NOT),
             last_write: now,
             upload: AtomicU8::new(Upload::Complete as u8),
+            begun: AtomicBool::new(false),
+            written: AtomicBool::new(true),
             answered: AtomicBool::new(true),
         }
     }
@@ -58,6 +64,8 @@ impl Pace {
     /// A request begins.
     pub(super) fn begin(&self) {
         self.upload.store(Upload::Going as u8, Ordering::Release);
+        self.begun.store(false, Ordering::Release);
+        self.written.store(false, Ordering::Release);
         self.answered.store(false, Ordering::Release);
         self.last_write
             .store(self.clock.now().as_nanos(), Ordering::Release);
@@ -88,6 +96,26 @@ impl Pace {
         ALL.get(stored).copied().unwrap_or(Upload::Going)
     }
 
+    /// hyper has given bytes to the stream.
+    pub(super) fn took(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    /// The stream holds nothing back, and neither does hyper, which flushes the stream only when it has given it
+    /// everything. So once the body has ended, the whole request is out. An empty body counts as ended before hyper
+    /// has seen the request, hence the look at whether that has begun.
+    pub(super) fn flushed(&self) {
+        if self.upload() == Upload::Complete && self.begun.load(Ordering::Acquire) {
+            self.written.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether all of the last request has been written to the socket. An upload that is complete may not be: hyper
+    /// takes a whole body at once and writes it at the peer's pace, answer or not.
+    pub(super) fn is_written(&self) -> bool {
+        self.written.load(Ordering::Acquire)
+    }
+
     /// The answer's head is here.
     pub(super) fn answered(&self) {
         self.answered.store(true, Ordering::Release);
@@ -95,7 +123,7 @@ impl Pace {
 
     /// Whether no request is being written, and none waits for its answer.
     pub(super) fn is_at_boundary(&self) -> bool {
-        self.upload() == Upload::Complete && self.answered.load(Ordering::Acquire)
+        self.is_written() && self.answered.load(Ordering::Acquire)
     }
 
     /// Returns when a limit has passed; never if none does.
@@ -178,6 +206,24 @@ mod tests {
         let (overdue, ()) = tokio::join!(pace.overdue(&LIMITS), writing);
         assert_eq!(overdue.what, "write");
         assert_eq!(clock.now().since(Time::ZERO), Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_written_when_a_flush_follows_its_end() {
+        let pace = Pace::new(Clock::tokio());
+        assert!(pace.is_written(), "there is none");
+        pace.begin();
+        pace.set_upload(Upload::Complete);
+        pace.flushed();
+        assert!(!pace.is_written(), "the flush was for what came before");
+        pace.begin();
+        pace.took();
+        pace.flushed();
+        assert!(!pace.is_written(), "the body goes on");
+        pace.set_upload(Upload::Complete);
+        assert!(!pace.is_written(), "it may be held back");
+        pace.flushed();
+        assert!(pace.is_written());
     }
 
     #[tokio::test(start_paused = true)]

@@ -137,13 +137,11 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Keeps the connection for the next exchange, if that is sound. One whose request is still being written when
-    /// its answer has ended is not. One that the service has announced to close may say its goodbye.
+    /// Keeps the connection for the next exchange, if that is sound. One whose request is not all written when
+    /// its answer has ended is not: the rest would go out in the time of whoever comes next. One that the service has announced to close may say its goodbye.
     async fn keep_if(&mut self, sound: bool, last: bool) {
         match &mut self.session.connection {
-            Some(connection) if sound && connection.pace.upload() == Upload::Complete => {
-                connection.last = last
-            }
+            Some(connection) if sound && connection.pace.is_written() => connection.last = last,
             Some(_) | None => self.session.hang_up().await,
         }
     }

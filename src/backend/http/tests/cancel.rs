@@ -154,3 +154,85 @@ async fn a_dropped_session_leaves_neither_socket_nor_task() {
     };
     tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
 }
+
+fn trusting_anyone() -> HttpBackend {
+    HttpBackend {
+        tls: Some(crate::proto::Tls {
+            enabled: true,
+            skip_verify: true,
+            ..crate::proto::Tls::default()
+        }),
+        ..HttpBackend::default()
+    }
+}
+
+/// The service refuses a large body at once, does not read it, and keeps the connection open. Then the call's holder
+/// ends and the next one comes, and only then does the service read.
+async fn refuse_unread(tls: bool, body: Body, mut head: Value) {
+    let script = vec![
+        Step::Head,
+        answer("HTTP/1.1 413 Too Large\ncontent-length: 2\n\nno"),
+        Step::Wait,
+        Step::ToEnd,
+    ];
+    let (peer, own) = if tls {
+        (Peer::start_tls(vec![script], &Identity::new()), trusting_anyone())
+    } else {
+        (Peer::start(vec![script]), HttpBackend::default())
+    };
+    let mut bench = Bench::made(&spec(&peer.address(), own)).await;
+    head["method"] = json!("POST");
+    let mut upload = request(head);
+    upload.body = body;
+    let answer = bench.run(upload).await.unwrap();
+    assert_eq!(answer.attributes["status"], "413");
+    assert_eq!(bench.session.cleanliness(), Cleanliness::Clean);
+    bench.fence.shut();
+    let handed_over = bench.fence.sent();
+    bench.fence.open(2);
+    peer.go_on();
+    peer.until(|lines| lines[0].end.is_some()).await;
+    assert_eq!(bench.fence.sent(), handed_over);
+    assert_eq!(
+        peer.lines()[0].end,
+        Some(End::Reset),
+        "a whole end would be a lie"
+    );
+}
+
+#[tokio::test]
+async fn what_was_not_written_of_a_whole_body_is_never_sent_for_the_next_holder() {
+    for tls in [false, true] {
+        refuse_unread(tls, Body::Whole(vec![b'x'; 16 << 20].into()), json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_written_of_a_promised_stream_is_never_sent_for_the_next_holder() {
+    let part = Bytes::from(vec![b'x'; 16 << 20]);
+    let (input, mut operation) = streams::upload(json!({}));
+    input.send(BodyChunk::Data(part)).await.unwrap();
+    let body = std::mem::replace(&mut operation.body, Body::Whole(Bytes::new()));
+    let head = json!({"headers": {"content-length": (16 << 20).to_string()}});
+    refuse_unread(false, body, head).await;
+}
+
+#[tokio::test]
+async fn a_request_that_was_written_keeps_its_connection() {
+    for (peer, own) in [
+        (Peer::start(vec![vec![Step::Serve]]), HttpBackend::default()),
+        (
+            Peer::start_tls(vec![vec![Step::Serve]], &Identity::new()),
+            trusting_anyone(),
+        ),
+    ] {
+        let mut bench = Bench::made(&spec(&peer.address(), own)).await;
+        for round in 0..60 {
+            let mut asked = request(json!({"method": "POST"}));
+            let size = [0, 100, 1 << 20][round % 3];
+            asked.body = Body::Whole(vec![b'x'; size].into());
+            assert_eq!(bench.run(asked).await.unwrap().retries, 0);
+        }
+        assert_eq!(peer.lines().len(), 1);
+    }
+}
