@@ -386,3 +386,26 @@ fn a_failed_probe_moves_on_to_the_next_idle_session() {
     stage.core.probed(stage.now, second[0], true);
     assert_eq!(grants(&stage.actions()).len(), 1);
 }
+
+#[test]
+fn a_dial_that_was_told_to_close_is_no_failure_of_the_backend() {
+    let mut stage = Stage::new(sized(2));
+    stage.queue();
+    let first = dials(&stage.actions());
+    assert!(stage.core.doom(stage.now, first[0]));
+    let second = dials(&stage.actions());
+    assert_eq!(second.len(), 1, "another is dialed for the waiter");
+    stage.dial_fails(first[0], DialErrorKind::Permanent);
+    assert!(refusals(&stage.actions()).is_empty());
+    assert!(stage.core.is_serving());
+    stage.core.dialed(stage.now, second[0]);
+    assert_eq!(grants(&stage.actions()).len(), 1);
+}
+
+#[test]
+fn a_check_that_fails_is_a_failure_of_the_backend() {
+    let mut stage = Stage::new(sized(2));
+    let check = stage.core.begin_check(stage.now).expect("there is a place");
+    stage.dial_fails(check.session, DialErrorKind::Transient);
+    assert!(!stage.core.is_serving());
+}
