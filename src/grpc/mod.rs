@@ -12,6 +12,7 @@ mod health;
 mod health_client;
 mod limits;
 mod page;
+mod params;
 mod pool_service;
 mod preface;
 mod reflection;

@@ -98,7 +98,7 @@ class LeaseBusy(SubletError):
 
 
 class AlreadyExecuted(SubletError):
-    """The call was executed before, and its answer is no longer kept."""
+    """The call came before, and its answer is not kept; `executed` tells whether it was carried out."""
 
 
 class OutcomeUnknown(SubletError):
