@@ -11,9 +11,9 @@ use crate::support::{
     process::Process,
 };
 
-/// Kills in a row. `SUBLET_TEST_KILLS` asks for more.
+/// Kills in a row. `SUBLET_SOAK_KILLS` asks for more.
 fn kills() -> usize {
-    std::env::var("SUBLET_TEST_KILLS")
+    std::env::var("SUBLET_SOAK_KILLS")
         .ok()
         .and_then(|kills| kills.parse().ok())
         .unwrap_or(10)
