@@ -29,7 +29,8 @@ const TOKENS: usize = 500;
 /// Time for the message that opens a session: a caller that sends none must not keep a stream for ever.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 
-/// Messages in flight to an open session's caller: with 64 KiB each, 1 MiB a stream.
+/// Messages in flight to an open session's caller: events of at most 64 KiB make 1 MiB of a stream. Whole answers may
+/// be 4 MiB each, so a caller that pipelines those and does not read can hold 64 MiB, for 30 s.
 const OUTBOX: usize = 16;
 
 /// The data plane on the wire.

@@ -24,7 +24,7 @@ use crate::clock::{Clock, Time};
 
 /// The shell of the lease table.
 ///
-/// Lock discipline: the table's lock is a leaf. No other lock is taken under it, and it is never held together with a
+/// Lock discipline: the table's lock is a leaf, but for a new lease's own slot, which is filled under it. It is never held together with a
 /// pool's.
 pub struct Leases<H> {
     table: Mutex<Table<H>>,

@@ -44,7 +44,8 @@ fn too_long(source: &Source) -> Option<String> {
     (lines > most).then(|| format!("{lines} lines, more than {most}: it has more than one subject, split it"))
 }
 
-/// What someone meant to come back to. A name split in two here would find itself otherwise.
+/// What someone meant to come back to. These are the marks that are looked for, in shipped and test code but not in
+/// strings; those looked for in any text are split in two here, or they would find themselves.
 fn left_behind(source: &Source) -> Option<String> {
     let in_code = [
         "todo!(",
