@@ -32,7 +32,13 @@ impl Time {
     /// Time passed since `earlier`, or zero if that is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// As [`Time::since`], in nanoseconds.
+    #[must_use]
+    pub const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 }
 
@@ -63,7 +69,7 @@ struct Source {
 
 enum Reading {
     /// The processor's time stamp counter: about 10 ns a reading, and there are several in every call.
-    Counter(quanta::Clock, quanta::Instant),
+    Counter(quanta::Clock, u64),
     /// Tokio's clock, which a test can pause.
     Tokio,
 }
@@ -74,7 +80,7 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this is the module that reads clocks")]
     pub fn real() -> Self {
         let counter = quanta::Clock::new();
-        let origin = counter.now();
+        let origin = counter.raw();
         Self::new(Reading::Counter(counter, origin))
     }
 
@@ -97,11 +103,10 @@ impl Clock {
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "this is the module that reads clocks")]
     pub fn now(&self) -> Time {
-        let passed = match &self.0.reading {
-            Reading::Counter(counter, origin) => counter.now().duration_since(*origin),
-            Reading::Tokio => tokio::time::Instant::now().duration_since(self.0.started),
-        };
-        Time(nanos(passed))
+        match &self.0.reading {
+            Reading::Counter(counter, origin) => Time(counter.delta_as_nanos(*origin, counter.raw())),
+            Reading::Tokio => Time(nanos(tokio::time::Instant::now().duration_since(self.0.started))),
+        }
     }
 
     /// A moment as wall time, for people: the wall time at start plus what has passed since.

@@ -110,8 +110,10 @@ impl Ours {
     }
 
     fn request(&self, limit: Duration) -> Request {
+        let asked = self.clock.now();
         Request {
-            deadline: self.clock.now() + limit,
+            asked,
+            deadline: asked + limit,
             wait: true,
             priority: Priority::Normal,
             client: None,

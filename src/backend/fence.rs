@@ -20,13 +20,13 @@ use tokio::{
 /// One session's fence, shared by the pool, the holder and the session's I/O.
 ///
 /// Lock discipline: `writing` is held while bytes are handed over, never while waiting, and nothing else is locked
-/// under it. So when `shut` has returned, no write is under way any more either. The number is an atomic so that it
-/// can be read without the lock.
+/// under it. So when `shut` has returned, no write is under way any more either. The number changes from open to shut
+/// under the lock only; it is an atomic so that it can be read without.
 #[derive(Debug, Default)]
 pub struct Fence {
     /// The grant that may write; 0 is nobody.
     number: AtomicU64,
-    writing: Mutex<()>,
+    writing: Mutex<Watchers>,
     /// Bytes handed over so far, by anyone.
     sent: AtomicU64,
     /// Bytes that came back so far.
@@ -34,28 +34,34 @@ pub struct Fence {
     shut: Notify,
 }
 
+/// How many wait in [`Fence::when_shut`]: mostly nobody does, and then shutting has nobody to wake.
+type Watchers = u32;
+
 impl Fence {
     /// Lets grant `number` write. The pool itself uses its own numbers for dials, probes and resets.
     pub fn open(&self, number: u64) {
-        self.number.store(number, Ordering::SeqCst);
+        self.number.store(number, Ordering::Release);
     }
 
     /// Lets nobody write, and wakes who waits in [`Fence::when_shut`].
     pub fn shut(&self) {
-        let writing = self.writing.lock();
-        self.number.store(0, Ordering::SeqCst);
-        drop(writing);
-        self.shut.notify_waiters();
+        self.shut_if(|_| true);
     }
 
     /// Shuts the fence if grant `number` still has it. A late end must not harm the next holder.
     pub fn shut_for(&self, number: u64) {
-        let writing = self.writing.lock();
-        let shut = self
-            .number
-            .compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst);
-        drop(writing);
-        if shut.is_ok() {
+        self.shut_if(|holder| holder == number);
+    }
+
+    fn shut_if(&self, ends: impl FnOnce(u64) -> bool) {
+        let watchers = self.writing.lock();
+        if !ends(self.number()) {
+            return;
+        }
+        self.number.store(0, Ordering::Release);
+        let watched = *watchers > 0;
+        drop(watchers);
+        if watched {
             self.shut.notify_waiters();
         }
     }
@@ -63,17 +69,18 @@ impl Fence {
     /// Whether somebody may write.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.number.load(Ordering::SeqCst) != 0
+        self.number.load(Ordering::Acquire) != 0
     }
 
     /// The grant that may write; 0 is nobody.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.number.load(Ordering::SeqCst)
+        self.number.load(Ordering::Acquire)
     }
 
-    /// Returns once the fence is shut.
+    /// Returns once the fence is shut. May be dropped at any time.
     pub async fn when_shut(&self) {
+        let _watching = self.watch();
         loop {
             let notified = self.shut.notified();
             if !self.is_open() {
@@ -81,6 +88,12 @@ impl Fence {
             }
             notified.await;
         }
+    }
+
+    /// Counted under the lock: a shutting that comes after it sees the watcher, one that came before is seen by it.
+    fn watch(&self) -> Watching<'_> {
+        *self.writing.lock() += 1;
+        Watching(self)
     }
 
     /// For kinds without a socket: notes that `bytes` are handed over now.
@@ -94,7 +107,7 @@ impl Fence {
     }
 
     /// Keeps the fence open until the guard is dropped, if it is open now.
-    fn enter(&self) -> io::Result<MutexGuard<'_, ()>> {
+    fn enter(&self) -> io::Result<MutexGuard<'_, Watchers>> {
         let writing = self.writing.lock();
         if self.is_open() {
             Ok(writing)
@@ -118,6 +131,15 @@ impl Fence {
     #[must_use]
     pub fn progress(&self) -> u64 {
         self.sent().wrapping_add(self.received.load(Ordering::Relaxed))
+    }
+}
+
+/// Somebody waits in [`Fence::when_shut`].
+struct Watching<'a>(&'a Fence);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        *self.0.writing.lock() -= 1;
     }
 }
 

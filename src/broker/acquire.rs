@@ -257,6 +257,7 @@ impl Broker {
             timeout
         };
         let request = Request {
+            asked: now,
             deadline: now + patience,
             wait: !timeout.is_zero(),
             priority: waiting.priority,

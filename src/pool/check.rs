@@ -50,14 +50,16 @@ impl Pool {
             probe_time: self.clock.now().since(opened),
         };
         // The core closes it, because it was reserved for a check only.
-        let todo = self.exchange.dialed(self.clock.now(), new.key, seat);
+        let todo = self.exchange.dialed(self.clock.now(), seat);
         self.finish(todo);
         report
     }
 
     async fn check_idle(self: Arc<Self>) -> CheckReport {
+        let asked = self.clock.now();
         let request = Request {
-            deadline: self.clock.now() + self.exchange.look(|core| core.settings().connect),
+            asked,
+            deadline: asked + self.exchange.look(|core| core.settings().connect),
             wait: true,
             priority: Priority::High,
             client: Some(Arc::from("check")),

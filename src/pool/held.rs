@@ -13,8 +13,8 @@ use futures_util::future::BoxFuture;
 
 use super::{
     Pool,
-    core::{Grant, Release},
-    exchange::{Answer, Face, Granted, Ticket},
+    core::Release,
+    exchange::{Answer, Face, Seat, Ticket},
     request::{Refusal, Request},
 };
 use crate::backend::{CallError, Cleanliness, Completion, Fence, Operation, Session, SessionLost, Sink};
@@ -23,20 +23,36 @@ use crate::backend::{CallError, Cleanliness, Completion, Fence, Operation, Sessi
 /// session that was granted but not yet received goes to the next waiter in the same step.
 #[must_use = "it asks for nothing until it is polled"]
 pub struct Acquire {
-    stage: Stage,
-}
-
-enum Stage {
-    Asking(Arc<Pool>, Request),
-    Waiting(Arc<Pool>, Ticket),
-    /// Answered.
-    Over,
+    /// `None` once it was answered.
+    pool: Option<Arc<Pool>>,
+    request: Request,
+    /// Its place, once it has asked and has to wait.
+    ticket: Option<Ticket>,
 }
 
 impl Acquire {
     pub(super) const fn new(pool: Arc<Pool>, request: Request) -> Self {
-        let stage = Stage::Asking(pool, request);
-        Self { stage }
+        Self {
+            pool: Some(pool),
+            request,
+            ticket: None,
+        }
+    }
+
+    /// Asks at the first poll, looks for the answer at later ones.
+    fn answer(&mut self, cx: &Context<'_>) -> Option<Result<Box<Seat<Box<dyn Session>>>, Refusal>> {
+        let pool = self.pool.as_ref()?;
+        if let Some(ticket) = self.ticket {
+            return pool.exchange.poll(ticket, cx.waker());
+        }
+        match pool.ask(&self.request, cx.waker()) {
+            Answer::Granted(seat) => Some(Ok(seat)),
+            Answer::Refused(refusal) => Some(Err(refusal)),
+            Answer::Waiting(ticket) => {
+                self.ticket = Some(ticket);
+                None
+            }
+        }
     }
 }
 
@@ -44,37 +60,20 @@ impl Future for Acquire {
     type Output = Result<Held, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Asking(pool, request) => match pool.ask(&request, cx.waker()) {
-                Answer::Granted(granted) => Poll::Ready(Ok(Held::new(pool, granted))),
-                Answer::Refused(refusal) => Poll::Ready(Err(refusal)),
-                Answer::Waiting(ticket) => {
-                    self.stage = Stage::Waiting(pool, ticket);
-                    Poll::Pending
-                }
-            },
-            Stage::Waiting(pool, ticket) => self.wait(pool, ticket, cx),
-            Stage::Over => Poll::Pending,
-        }
-    }
-}
-
-impl Acquire {
-    fn wait(&mut self, pool: Arc<Pool>, ticket: Ticket, cx: &Context<'_>) -> Poll<Result<Held, Refusal>> {
-        match pool.exchange.poll(ticket, cx.waker()) {
-            Some(outcome) => Poll::Ready(outcome.map(|granted| Held::new(pool, granted))),
-            None => {
-                self.stage = Stage::Waiting(pool, ticket);
-                Poll::Pending
-            }
-        }
+        let Some(answer) = self.answer(cx) else {
+            return Poll::Pending;
+        };
+        let Some(pool) = self.pool.take() else {
+            return Poll::Pending;
+        };
+        Poll::Ready(answer.map(|seat| Held::new(pool, seat)))
     }
 }
 
 impl Drop for Acquire {
     fn drop(&mut self) {
-        if let Stage::Waiting(pool, ticket) = &self.stage {
-            let todo = pool.exchange.cancel(pool.clock.now(), *ticket);
+        if let (Some(pool), Some(ticket)) = (&self.pool, self.ticket) {
+            let todo = pool.exchange.cancel(pool.clock.now(), ticket);
             pool.finish(todo);
         }
     }
@@ -82,10 +81,10 @@ impl Drop for Acquire {
 
 impl fmt::Debug for Acquire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = match self.stage {
-            Stage::Asking(..) => "asking",
-            Stage::Waiting(..) => "waiting",
-            Stage::Over => "over",
+        let stage = match (&self.pool, self.ticket) {
+            (None, _) => "over",
+            (Some(_), None) => "asking",
+            (Some(_), Some(_)) => "waiting",
         };
         f.debug_tuple("Acquire").field(&stage).finish()
     }
@@ -105,64 +104,64 @@ pub enum GiveBack {
 /// The exclusive right to one session, for one holder. Dropped without [`Held::give_back`], the session is closed.
 pub struct Held {
     pool: Arc<Pool>,
-    grant: Grant,
-    face: Arc<Face>,
-    /// [`Gone`] once it was given back.
-    session: Box<dyn Session>,
-    back: bool,
+    number: u64,
+    /// `None` once it was given back: when nobody can ask any more.
+    seat: Option<Box<Seat<Box<dyn Session>>>>,
+    gone: Gone,
 }
 
 impl Held {
-    fn new(pool: Arc<Pool>, granted: Granted<Box<dyn Session>>) -> Self {
-        let Granted { grant, seat } = granted;
+    const fn new(pool: Arc<Pool>, seat: Box<Seat<Box<dyn Session>>>) -> Self {
         Self {
             pool,
-            grant,
-            face: seat.face,
-            session: seat.session,
-            back: false,
+            number: seat.grant.number,
+            seat: Some(seat),
+            gone: Gone,
         }
     }
 
     /// The session.
     pub fn session(&mut self) -> &mut dyn Session {
-        &mut *self.session
+        match &mut self.seat {
+            Some(seat) => &mut *seat.session,
+            None => &mut self.gone,
+        }
     }
 
     /// Its fence: open with [`Held::number`] until the session is given back or taken away.
     #[must_use]
     pub fn fence(&self) -> &Arc<Fence> {
-        &self.face.fence
+        &self.face().fence
     }
 
     /// This grant's fence number: higher than every earlier one of the pool, over restarts too.
     #[must_use]
     pub const fn number(&self) -> u64 {
-        self.grant.number
+        self.number
     }
 
     /// The session's id: `POOL-BOOT-NUMBER`.
     #[must_use]
     pub fn session_id(&self) -> &Arc<str> {
-        &self.face.id
+        &self.face().id
     }
 
     /// The endpoint that the session is connected to.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<str> {
-        &self.face.endpoint
+        &self.face().endpoint
     }
 
     /// Whether the session had served anyone before.
     #[must_use]
-    pub const fn reused(&self) -> bool {
-        self.grant.reused
+    pub fn reused(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.grant.earlier > 0)
     }
 
     /// How long the request waited.
     #[must_use]
-    pub const fn waited(&self) -> Duration {
-        self.grant.waited
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.seat.as_ref().map_or(0, |seat| seat.grant.waited))
     }
 
     /// Gives the session back. A clean one is with the next waiter when this returns; settling and resetting go on
@@ -171,21 +170,21 @@ impl Held {
         self.leave(how);
     }
 
+    fn face(&self) -> &Face {
+        self.seat.as_ref().map_or(&NOBODY, |seat| &seat.face)
+    }
+
     fn leave(&mut self, how: GiveBack) {
-        self.back = true;
-        self.face.fence.shut();
-        let session = std::mem::replace(&mut self.session, Box::new(Gone));
-        let release = match (how, session.cleanliness()) {
+        let Some(seat) = self.seat.take() else { return };
+        seat.face.fence.shut();
+        let release = match (how, seat.session.cleanliness()) {
             (GiveBack::Discard, _) | (GiveBack::Used, Cleanliness::Broken) => Release::Broken,
             (GiveBack::Interrupted, _) => Release::Interrupted,
             (GiveBack::Used, Cleanliness::Dirty) => Release::Dirty,
             (GiveBack::Used, Cleanliness::Clean) => Release::Clean,
         };
         let now = self.pool.clock.now();
-        let todo = self
-            .pool
-            .exchange
-            .give_back(now, self.grant.session, session, release);
+        let todo = self.pool.exchange.give_back(now, seat, release);
         if let Some(todo) = todo {
             self.pool.finish(todo);
         }
@@ -194,30 +193,33 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.back {
-            self.leave(GiveBack::Discard);
-        }
+        self.leave(GiveBack::Discard);
     }
 }
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Held")
-            .field("session", &self.face.id)
-            .field("number", &self.grant.number)
+            .field("session", &self.face().id)
+            .field("number", &self.number)
             .finish_non_exhaustive()
     }
 }
 
-/// What is left in the hand after giving back. It takes no space, so boxing it allocates nothing, and nobody ever
-/// calls it.
+/// The face of no session: fenced for good.
+static NOBODY: LazyLock<Face> = LazyLock::new(|| Face {
+    fence: Arc::default(),
+    id: Arc::from(""),
+    endpoint: Arc::from(""),
+});
+
+/// What is left in the hand after giving back. Nobody ever calls it.
 #[derive(Debug)]
 struct Gone;
 
 impl Session for Gone {
     fn endpoint(&self) -> &Arc<str> {
-        static NOWHERE: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
-        &NOWHERE
+        &NOBODY.endpoint
     }
 
     fn execute<'a>(

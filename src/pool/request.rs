@@ -7,6 +7,9 @@ use crate::clock::Time;
 /// A request for a session.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// When it was asked: the reading of the pool's clock that its deadline was made from, just before. From then on
+    /// it waits.
+    pub asked: Time,
     /// When it gives up. There is always one: an endless wait hides that a pool is used up.
     pub deadline: Time,
     /// Whether to wait at all: false asks for an idle session or nothing.

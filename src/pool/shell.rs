@@ -118,7 +118,8 @@ impl Pool {
     }
 
     pub(super) fn ask(&self, request: &Request, waker: &Waker) -> Answer<Box<dyn Session>> {
-        let (answer, todo) = self.exchange.acquire(self.clock.now(), request, waker);
+        let mut todo = None;
+        let answer = self.exchange.acquire(request, waker, &mut todo);
         if let Some(todo) = todo {
             self.finish(todo);
         }

@@ -20,21 +20,20 @@ impl Pool {
     pub(super) async fn carry_out(self: Arc<Self>, job: Job<Boxed>) {
         match job {
             Job::Dial(new) => self.dial(new).await,
-            Job::Probe(key, seat) => self.probe(key, seat).await,
-            Job::Restore { key, seat, settle } => self.restore(key, seat, settle).await,
-            Job::Close(key, seat) => self.close(key, seat).await,
+            Job::Probe(seat) => self.probe(seat).await,
+            Job::Restore { seat, settle } => self.restore(seat, settle).await,
+            Job::Close(seat) => self.close(seat).await,
         }
     }
 
     async fn dial(self: Arc<Self>, new: NewSession) {
-        let key = new.key;
         let todo = match self.open(&new).await {
             Ok(seat) => {
                 debug!(pool = %self.name, session = %seat.face.id, endpoint = %seat.face.endpoint, "session opened");
-                self.exchange.dialed(self.clock.now(), key, seat)
+                self.exchange.dialed(self.clock.now(), seat)
             }
             Err(error) => {
-                let todo = self.report_failure(key, error);
+                let todo = self.report_failure(new.key, error);
                 // A dial that ended late must not write any more either.
                 new.face.fence.shut();
                 todo
@@ -44,7 +43,7 @@ impl Pool {
     }
 
     /// Opens a session within the time for that.
-    pub(super) async fn open(&self, new: &NewSession) -> Result<Seat<Boxed>, DialError> {
+    pub(super) async fn open(&self, new: &NewSession) -> Result<Box<Seat<Boxed>>, DialError> {
         let limit = self.exchange.look(|core| core.settings().connect);
         debug!(pool = %self.name, session = %new.face.id, "dialing");
         let dialing = self.backend().dial(Arc::clone(&new.face.fence));
@@ -57,8 +56,7 @@ impl Pool {
             id: Arc::clone(&new.face.id),
             endpoint: Arc::clone(session.endpoint()),
         };
-        let face = Arc::new(face);
-        Ok(Seat { session, face })
+        Ok(Seat::new(new.key, session, Arc::new(face)))
     }
 
     /// Tells the core of a failed dial, and the log once for each time that the backend begins to fail.
@@ -73,22 +71,18 @@ impl Pool {
         todo
     }
 
-    async fn probe(self: Arc<Self>, key: SessionKey, mut seat: Seat<Boxed>) {
+    async fn probe(self: Arc<Self>, mut seat: Box<Seat<Boxed>>) {
         let outcome = within(self.probe_limit(), seat.session.probe()).await;
         self.note_loss(&seat.face, "probe", &outcome);
-        let todo = self
-            .exchange
-            .probed(self.clock.now(), key, seat.session, outcome.is_ok());
+        let todo = self.exchange.probed(self.clock.now(), seat, outcome.is_ok());
         self.finish(todo);
     }
 
-    async fn restore(self: Arc<Self>, key: SessionKey, mut seat: Seat<Boxed>, settle: bool) {
+    async fn restore(self: Arc<Self>, mut seat: Box<Seat<Boxed>>, settle: bool) {
         let limit = self.exchange.look(|core| core.settings().reset);
         let outcome = within(limit, restore(&mut *seat.session, settle)).await;
         self.note_loss(&seat.face, "reset", &outcome);
-        let todo = self
-            .exchange
-            .restored(self.clock.now(), key, seat.session, outcome.is_ok());
+        let todo = self.exchange.restored(self.clock.now(), seat, outcome.is_ok());
         self.finish(todo);
     }
 
@@ -98,10 +92,11 @@ impl Pool {
         }
     }
 
-    pub(super) async fn close(self: Arc<Self>, key: SessionKey, seat: Seat<Boxed>) {
+    pub(super) async fn close(self: Arc<Self>, seat: Box<Seat<Boxed>>) {
         let limit = self.exchange.look(|core| core.settings().close);
+        let (key, face) = (seat.key(), seat.face);
         let confirmed = bounded(limit, seat.session.close()).await.is_ok();
-        debug!(pool = %self.name, session = %seat.face.id, confirmed, "session closed");
+        debug!(pool = %self.name, session = %face.id, confirmed, "session closed");
         let todo = self.exchange.closed(self.clock.now(), key);
         self.finish(todo);
     }

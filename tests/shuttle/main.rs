@@ -23,7 +23,7 @@ use std::{
 
 use pool::{
     core::{Core, Release},
-    exchange::{Answer, Exchange, Granted, Job, Seat, Ticket, Todo},
+    exchange::{Answer, Exchange, Job, Seat, Ticket, Todo},
 };
 use shuttle::{future::block_on, sync::Mutex, thread};
 use sublet::{
@@ -72,18 +72,11 @@ impl Market {
             let next = match job {
                 Job::Dial(new) => {
                     let session = new.face.id.rsplit('-').next().unwrap().parse().unwrap();
-                    self.exchange.dialed(
-                        NOW,
-                        new.key,
-                        Seat {
-                            session,
-                            face: new.face,
-                        },
-                    )
+                    self.exchange.dialed(NOW, Seat::new(new.key, session, new.face))
                 }
-                Job::Probe(key, seat) => self.exchange.probed(NOW, key, seat.session, true),
-                Job::Restore { key, seat, .. } => self.exchange.restored(NOW, key, seat.session, true),
-                Job::Close(key, _) => self.exchange.closed(NOW, key),
+                Job::Probe(seat) => self.exchange.probed(NOW, seat, true),
+                Job::Restore { seat, .. } => self.exchange.restored(NOW, seat, true),
+                Job::Close(seat) => self.exchange.closed(NOW, seat.key()),
             };
             self.finish(next);
         }
@@ -91,13 +84,15 @@ impl Market {
 
     fn ask(self: &Arc<Self>, cautious: bool) -> Asking {
         let request = Request {
+            asked: NOW,
             deadline: Time::NEVER,
             wait: true,
             priority: Priority::Normal,
             client: None,
         };
         // Its own waker comes with its first poll; asking and waiting are two steps here, so that one can go between.
-        let (answer, todo) = self.exchange.acquire(NOW, &request, Waker::noop());
+        let mut todo = None;
+        let answer = self.exchange.acquire(&request, Waker::noop(), &mut todo);
         todo.into_iter().for_each(|todo| self.finish(todo));
         let (answer, ticket) = match answer {
             Answer::Granted(granted) => (Some(Ok(granted)), None),
@@ -113,19 +108,15 @@ impl Market {
     }
 
     /// Holds a session for a while, and sees that nobody else does.
-    fn use_and_give_back(&self, granted: Granted<u64>, how: Release) {
-        let Granted { grant, seat } = granted;
-        let before = self.holders.lock().unwrap().insert(seat.session, grant.number);
+    fn use_and_give_back(&self, seat: Box<Seat<u64>>, how: Release) {
+        let number = seat.grant.number;
+        let before = self.holders.lock().unwrap().insert(seat.session, number);
         assert_eq!(before, None, "one holder at a time");
-        assert_eq!(
-            seat.face.fence.number(),
-            grant.number,
-            "the fence is the holder's"
-        );
+        assert_eq!(seat.face.fence.number(), number, "the fence is the holder's");
         thread::yield_now();
         self.holders.lock().unwrap().remove(&seat.session);
         seat.face.fence.shut();
-        let todo = self.exchange.give_back(NOW, grant.session, seat.session, how);
+        let todo = self.exchange.give_back(NOW, seat, how);
         todo.into_iter().for_each(|todo| self.finish(todo));
     }
 
@@ -142,13 +133,13 @@ impl Market {
 /// A waiting caller, as `Acquire` is one. One that is not cautious has the planted race.
 struct Asking {
     market: Arc<Market>,
-    answer: Option<Result<Granted<u64>, Refusal>>,
+    answer: Option<Result<Box<Seat<u64>>, Refusal>>,
     ticket: Option<Ticket>,
     cautious: bool,
 }
 
 impl Future for Asking {
-    type Output = Result<Granted<u64>, Refusal>;
+    type Output = Result<Box<Seat<u64>>, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(answer) = self.answer.take() {

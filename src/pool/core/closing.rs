@@ -20,7 +20,7 @@ impl Core {
     /// Sends a session away. It counts until [`Core::closed`].
     pub(super) fn close(&mut self, now: Time, key: SessionKey) {
         self.sessions.set_state(key, SessionState::Closing, now);
-        self.actions.push(Action::Close(key));
+        self.actions.push_back(Action::Close(key));
     }
 
     /// A session is gone: the peer has confirmed, or the time for that has passed.

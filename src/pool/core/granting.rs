@@ -2,7 +2,7 @@
 
 use super::{Action, Core, Grant, Reply, SessionKey, SessionState, Waiter, WaiterKey};
 use crate::{
-    clock::{Time, nanos},
+    clock::Time,
     pool::{Priority, Refusal},
 };
 
@@ -94,7 +94,7 @@ impl Core {
         let Some(record) = self.sessions.in_state(key, SessionState::Leased) else {
             return;
         };
-        let held = now.as_nanos().saturating_sub(record.since.as_nanos());
+        let held = now.nanos_since(record.since);
         self.counters.hold.record_nanos(held);
         self.dialing.hold.note(held);
         if how == Release::Broken || self.unfit(key) || self.retires_now(now, key) {
@@ -109,7 +109,7 @@ impl Core {
         self.sessions.set_state(key, SessionState::Resetting, now);
         let task = self.task(key);
         let settle = how == Release::Interrupted;
-        self.actions.push(Action::Restore { task, settle });
+        self.actions.push_back(Action::Restore { task, settle });
     }
 
     /// A session was brought to a clean state, or could not be.
@@ -173,27 +173,27 @@ impl Core {
         };
         let grant = self.grant(now, key, waiter.arrived);
         let tag = waiter.tag;
-        self.actions.push(Action::Grant { tag, grant });
+        self.actions.push_back(Action::Grant { tag, grant });
         true
     }
 
     fn grant(&mut self, now: Time, session: SessionKey, arrived: Time) -> Grant {
         let number = self.next_number();
-        let waited = now.since(arrived);
+        let waited = now.nanos_since(arrived);
         self.counters.granted += 1;
-        self.counters.wait.record_nanos(nanos(waited));
+        self.counters.wait.record_nanos(waited);
         self.sessions.set_state(session, SessionState::Leased, now);
-        let mut reused = false;
+        let mut earlier = 0;
         if let Some(record) = self.sessions.get_mut(session) {
-            reused = record.grants > 0;
+            earlier = record.grants;
             record.grants += 1;
             record.number = number;
         }
-        self.counters.reused += u64::from(reused);
+        self.counters.reused += u64::from(earlier > 0);
         Grant {
             session,
             number,
-            reused,
+            earlier,
             waited,
         }
     }
@@ -221,11 +221,11 @@ impl Core {
             record.wanted = wanted;
         }
         let task = self.task(key);
-        self.actions.push(Action::Probe(task));
+        self.actions.push_back(Action::Probe(task));
     }
 
     fn needs_probe(&self, now: Time, fresh_at: Time) -> bool {
-        now.as_nanos().saturating_sub(fresh_at.as_nanos()) >= self.upkeep.stale_after
+        now.nanos_since(fresh_at) >= self.upkeep.stale_after
     }
 
     /// Refuses those whose time is up. Called before every grant, so that nobody is served after its deadline.
@@ -263,7 +263,7 @@ impl Core {
 
     fn refuse(&mut self, tag: usize, refusal: Refusal) {
         self.counters.refused += 1;
-        self.actions.push(Action::Refuse { tag, refusal });
+        self.actions.push_back(Action::Refuse { tag, refusal });
     }
 
     /// What kept a request waiting until its deadline.

@@ -19,7 +19,7 @@ mod sessions;
 mod upkeep;
 mod waiters;
 
-use std::time::Duration;
+use std::collections::VecDeque;
 
 use self::{
     counters::Counters, dialing::Dialing, random::Random, sessions::Sessions, upkeep::Upkeep,
@@ -72,10 +72,22 @@ pub(crate) struct Grant {
     pub(crate) session: SessionKey,
     /// The holder's fence number.
     pub(crate) number: u64,
-    /// Whether somebody had it before.
-    pub(crate) reused: bool,
-    /// How long the request waited.
-    pub(crate) waited: Duration,
+    /// How many had it before.
+    pub(crate) earlier: u64,
+    /// How long the request waited, in nanoseconds.
+    pub(crate) waited: u64,
+}
+
+impl Grant {
+    /// Of a session that nobody was granted yet.
+    pub(crate) const fn none(session: SessionKey) -> Self {
+        Self {
+            session,
+            number: 0,
+            earlier: 0,
+            waited: 0,
+        }
+    }
 }
 
 /// The answer to a request.
@@ -113,7 +125,7 @@ pub(crate) struct Core {
     wanted_probes: u32,
     /// Dials whose sessions will close at once: they count against the cap, but nobody may wait for them.
     useless_dials: u32,
-    actions: Vec<Action>,
+    actions: VecDeque<Action>,
 }
 
 impl Core {
@@ -135,26 +147,25 @@ impl Core {
             number: u64::from(boot) << GRANT_BITS,
             wanted_probes: 0,
             useless_dials: 0,
-            actions: Vec::new(),
+            actions: VecDeque::new(),
         };
         core.open_more(now);
         core
     }
 
-    /// The actions since the last call. Give the emptied vector back with [`Core::recycle_actions`] to spare an
-    /// allocation.
+    /// The next action to carry out, in their order.
+    pub(crate) fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// All that are left.
+    #[cfg(test)]
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.actions)
+        self.actions.drain(..).collect()
     }
 
-    pub(crate) const fn has_actions(&self) -> bool {
+    pub(crate) fn has_actions(&self) -> bool {
         !self.actions.is_empty()
-    }
-
-    pub(crate) fn recycle_actions(&mut self, actions: Vec<Action>) {
-        if self.actions.is_empty() {
-            self.actions = actions;
-        }
     }
 
     /// When [`Core::tick`] has something to do, at the latest: [`Time::NEVER`] if time alone changes nothing.

@@ -77,7 +77,7 @@ impl Core {
 
     fn dial(&mut self, now: Time) {
         let task = self.new_session(now);
-        self.actions.push(Action::Dial(task));
+        self.actions.push_back(Action::Dial(task));
     }
 
     fn new_session(&mut self, now: Time) -> Task {
@@ -106,7 +106,7 @@ impl Core {
         let Some(record) = self.sessions.in_state(key, SessionState::Dialing) else {
             return;
         };
-        let took = now.as_nanos().saturating_sub(record.since.as_nanos());
+        let took = now.nanos_since(record.since);
         self.useless_dials -= u32::from(record.doomed);
         self.counters.created += 1;
         if !record.check {

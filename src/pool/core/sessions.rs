@@ -10,7 +10,7 @@ const NONE: usize = usize::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SessionKey {
     index: usize,
-    generation: u32,
+    generation: u64,
 }
 
 impl SessionKey {
@@ -77,7 +77,7 @@ impl Counts {
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     state: SessionState,
-    generation: u32,
+    generation: u64,
     newer: usize,
     older: usize,
     /// When it entered its state.
@@ -124,7 +124,7 @@ impl Record {
 pub(crate) struct Sessions {
     records: Vec<Option<Record>>,
     free: Vec<usize>,
-    next_generation: u32,
+    next_generation: u64,
     counts: Counts,
     newest: usize,
     oldest: usize,
@@ -155,7 +155,7 @@ impl Sessions {
 
     /// A new session, which is being dialed.
     pub(crate) fn insert(&mut self, now: Time, epoch: u32) -> SessionKey {
-        self.next_generation = self.next_generation.wrapping_add(1);
+        self.next_generation += 1;
         let generation = self.next_generation;
         let record = Record::dialing(now, epoch, generation);
         let index = self.free.pop().unwrap_or(self.records.len());
@@ -294,7 +294,7 @@ impl Sessions {
 }
 
 impl Record {
-    const fn dialing(now: Time, epoch: u32, generation: u32) -> Self {
+    const fn dialing(now: Time, epoch: u32, generation: u64) -> Self {
         Self {
             state: SessionState::Dialing,
             generation,

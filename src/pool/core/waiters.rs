@@ -50,7 +50,7 @@ impl Waiter {
 
     /// The class it has by now: each `ageing` waited lifts it by one.
     pub(crate) fn effective(&self, now: Time, ageing: Duration) -> Priority {
-        let lifts = nanos(now.since(self.arrived)) / nanos(ageing).max(1);
+        let lifts = now.nanos_since(self.arrived) / nanos(ageing).max(1);
         match (self.priority, lifts) {
             (Priority::High, _) | (Priority::Normal, 1..) | (Priority::Low, 2..) => Priority::High,
             (Priority::Normal, 0) | (Priority::Low, 1) => Priority::Normal,
@@ -196,8 +196,14 @@ impl Waiters {
 
     /// Who is served next. It suffices to look at the first of each class: nobody behind has waited longer.
     pub(crate) fn best(&self, now: Time, ageing: Duration) -> Option<WaiterKey> {
-        self.best_of(self.lines.firsts(), now, ageing)
-            .map(|index| self.key(index))
+        let firsts = self.lines.firsts();
+        let mut classes = firsts.into_iter().filter(|first| *first != NONE);
+        let best = match (classes.next(), classes.next()) {
+            // The usual case: everybody is in one class, and nobody's age matters.
+            (only, None) => only,
+            (_, Some(_)) => self.best_of(firsts, now, ageing),
+        };
+        best.map(|index| self.key(index))
     }
 
     /// One whose deadline has passed.

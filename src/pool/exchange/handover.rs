@@ -13,18 +13,26 @@ pub(crate) struct Face {
     pub(crate) endpoint: Arc<str>,
 }
 
-/// A session outside its slot.
+/// An open session and who has it. Made once and boxed, so that it changes hands as one pointer.
 #[derive(Debug)]
 pub(crate) struct Seat<S> {
     pub(crate) session: S,
+    /// A share of its own, so that changing hands counts no references.
     pub(crate) face: Arc<Face>,
+    /// The last grant of it.
+    pub(crate) grant: Grant,
 }
 
-/// A granted session on its way to its holder, or with it.
-#[derive(Debug)]
-pub(crate) struct Granted<S> {
-    pub(crate) grant: Grant,
-    pub(crate) seat: Seat<S>,
+impl<S> Seat<S> {
+    /// One that was never granted.
+    pub(crate) fn new(key: SessionKey, session: S, face: Arc<Face>) -> Box<Self> {
+        let grant = Grant::none(key);
+        Box::new(Self { session, face, grant })
+    }
+
+    pub(crate) const fn key(&self) -> SessionKey {
+        self.grant.session
+    }
 }
 
 /// The pool's name for a waiter.
@@ -34,7 +42,7 @@ pub(crate) struct Ticket(pub(super) usize);
 /// The answer to a request.
 #[derive(Debug)]
 pub(crate) enum Answer<S> {
-    Granted(Granted<S>),
+    Granted(Box<Seat<S>>),
     Refused(Refusal),
     Waiting(Ticket),
 }
@@ -43,13 +51,9 @@ pub(crate) enum Answer<S> {
 #[derive(Debug)]
 pub(crate) enum Job<S> {
     Dial(NewSession),
-    Probe(SessionKey, Seat<S>),
-    Restore {
-        key: SessionKey,
-        seat: Seat<S>,
-        settle: bool,
-    },
-    Close(SessionKey, Seat<S>),
+    Probe(Box<Seat<S>>),
+    Restore { seat: Box<Seat<S>>, settle: bool },
+    Close(Box<Seat<S>>),
 }
 
 /// A session that is to be dialed.

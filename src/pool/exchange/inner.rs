@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Waker};
 
 use super::{
     super::core::{Action, Core, Grant, SessionKey, Task, WaiterKey},
-    handover::{Face, Granted, Job, NewSession, Seat, Ticket, Todo},
+    handover::{Face, Job, NewSession, Seat, Ticket, Todo},
 };
 use crate::{
     backend::Fence,
@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct Slot<S> {
     pub(crate) face: Arc<Face>,
     /// The session itself while nobody works on it or holds it.
-    pub(super) session: Option<S>,
+    pub(super) seat: Option<Box<Seat<S>>>,
 }
 
 /// What the shell keeps for a waiter. Exits: the outcome is taken, or the waiter goes away.
@@ -26,7 +26,7 @@ pub(super) struct Place<S> {
     pub(super) waiter: WaiterKey,
     pub(super) client: Option<Arc<str>>,
     pub(super) waker: Option<Waker>,
-    pub(super) outcome: Option<Result<Granted<S>, Refusal>>,
+    pub(super) outcome: Option<Result<Box<Seat<S>>, Refusal>>,
 }
 
 /// Everything that the lock guards.
@@ -59,17 +59,14 @@ impl<S> Inner<S> {
         self.slots.get_mut(key.index())?.as_mut()
     }
 
-    pub(super) fn sit(&mut self, key: SessionKey, session: S) {
-        if let Some(slot) = self.slot_mut(key) {
-            slot.session = Some(session);
+    pub(super) fn sit(&mut self, seat: Box<Seat<S>>) {
+        if let Some(slot) = self.slot_mut(seat.key()) {
+            slot.seat = Some(seat);
         }
     }
 
-    pub(super) fn rise(&mut self, key: SessionKey) -> Option<Seat<S>> {
-        let slot = self.slot_mut(key)?;
-        let session = slot.session.take()?;
-        let face = Arc::clone(&slot.face);
-        Some(Seat { session, face })
+    pub(super) fn rise(&mut self, key: SessionKey) -> Option<Box<Seat<S>>> {
+        self.slot_mut(key)?.seat.take()
     }
 
     pub(super) fn vacate(&mut self, key: SessionKey) {
@@ -79,10 +76,11 @@ impl<S> Inner<S> {
     }
 
     /// Takes a session out of its slot for its new holder, who may write from now on.
-    pub(super) fn hand_out(&mut self, grant: Grant) -> Option<Granted<S>> {
-        let seat = self.rise(grant.session)?;
+    pub(super) fn hand_out(&mut self, grant: Grant) -> Option<Box<Seat<S>>> {
+        let mut seat = self.rise(grant.session)?;
         seat.face.fence.open(grant.number);
-        Some(Granted { grant, seat })
+        seat.grant = grant;
+        Some(seat)
     }
 
     pub(super) fn seat_waiter(
@@ -112,6 +110,14 @@ impl<S> Inner<S> {
         Some(place)
     }
 
+    /// As [`Inner::leave`], when there is nothing left in the place.
+    pub(super) fn free(&mut self, ticket: Ticket) {
+        if let Some(place) = self.places.get_mut(ticket.0) {
+            *place = None;
+            self.free.push(ticket.0);
+        }
+    }
+
     pub(super) fn carry_out_change(&mut self) -> Todo<S> {
         let mut todo = self.carry_out();
         todo.changed = true;
@@ -128,11 +134,9 @@ impl<S> Inner<S> {
     /// Does what the core says as far as that is possible under the lock.
     pub(super) fn carry_out(&mut self) -> Todo<S> {
         let mut todo = Todo::nothing();
-        let mut actions = self.core.take_actions();
-        for action in actions.drain(..) {
+        while let Some(action) = self.core.next_action() {
             self.act(action, &mut todo);
         }
-        self.core.recycle_actions(actions);
         let due = self.core.next_deadline();
         if due < self.armed {
             (self.armed, todo.rearm) = (due, true);
@@ -147,8 +151,8 @@ impl<S> Inner<S> {
     pub(super) fn act(&mut self, action: Action, todo: &mut Todo<S>) {
         match action {
             Action::Grant { tag, grant } => {
-                if let Some(granted) = self.hand_out(grant) {
-                    todo.wake(self.answer(tag, Ok(granted)));
+                if let Some(seat) = self.hand_out(grant) {
+                    todo.wake(self.answer(tag, Ok(seat)));
                 }
             }
             Action::Refuse { tag, refusal } => todo.wake(self.answer(tag, Err(refusal))),
@@ -156,28 +160,23 @@ impl<S> Inner<S> {
                 let new = self.new_session(task);
                 todo.jobs.push(Job::Dial(new));
             }
-            Action::Probe(task) => todo
-                .jobs
-                .extend(self.borrow(task).map(|seat| Job::Probe(task.session, seat))),
+            Action::Probe(task) => todo.jobs.extend(self.borrow(task).map(Job::Probe)),
             Action::Restore { task, settle } => {
-                let key = task.session;
-                todo.jobs
-                    .extend(self.borrow(task).map(|seat| Job::Restore { key, seat, settle }));
+                let seat = self.borrow(task);
+                todo.jobs.extend(seat.map(|seat| Job::Restore { seat, settle }));
             }
-            Action::Close(key) => {
-                todo.jobs.extend(self.rise(key).map(|seat| Job::Close(key, seat)));
-            }
+            Action::Close(key) => todo.jobs.extend(self.rise(key).map(Job::Close)),
         }
     }
 
     /// Takes a session out of its slot for the pool's own work.
-    pub(super) fn borrow(&mut self, task: Task) -> Option<Seat<S>> {
+    pub(super) fn borrow(&mut self, task: Task) -> Option<Box<Seat<S>>> {
         let seat = self.rise(task.session)?;
         seat.face.fence.open(task.number);
         Some(seat)
     }
 
-    pub(super) fn answer(&mut self, tag: usize, outcome: Result<Granted<S>, Refusal>) -> Option<Waker> {
+    pub(super) fn answer(&mut self, tag: usize, outcome: Result<Box<Seat<S>>, Refusal>) -> Option<Waker> {
         let place = self.places.get_mut(tag)?.as_mut()?;
         place.outcome = Some(outcome);
         place.waker.take()
@@ -194,7 +193,7 @@ impl<S> Inner<S> {
         let key = task.session;
         let slot = Some(Slot {
             face: Arc::clone(&face),
-            session: None,
+            seat: None,
         });
         match self.slots.get_mut(key.index()) {
             Some(place) => *place = slot,

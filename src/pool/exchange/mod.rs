@@ -8,9 +8,9 @@
 mod handover;
 mod inner;
 
-use std::task::Waker;
+use std::{sync::Arc, task::Waker};
 
-pub(crate) use self::handover::{Answer, Face, Granted, Job, NewSession, Seat, Ticket, Todo};
+pub(crate) use self::handover::{Answer, Face, Job, NewSession, Seat, Ticket, Todo};
 use self::inner::Inner;
 use super::{
     core::{Core, Release, Reply, SessionKey, Wanted},
@@ -46,17 +46,13 @@ impl<S> Exchange<S> {
         (Self { inner }, todo)
     }
 
-    /// Asks for a session; `waker` is called when one that has to wait is answered. Without a waiter and with a fresh idle session this allocates nothing.
-    pub(crate) fn acquire(
-        &self,
-        now: Time,
-        request: &Request,
-        waker: &Waker,
-    ) -> (Answer<S>, Option<Todo<S>>) {
+    /// Asks for a session; `waker` is called when one that has to wait is answered. What is left to
+    /// do comes in `todo`: nothing if a fresh idle session was there, and then this allocates nothing either.
+    pub(crate) fn acquire(&self, request: &Request, waker: &Waker, todo: &mut Option<Todo<S>>) -> Answer<S> {
         let mut inner = self.inner.lock();
         let tag = inner.free.last().copied().unwrap_or(inner.places.len());
         let reply = inner.core.acquire(
-            now,
+            request.asked,
             Wanted {
                 deadline: request.deadline,
                 priority: request.priority,
@@ -72,15 +68,16 @@ impl<S> Exchange<S> {
         // The core grants idle sessions only, and those are in their slots.
         let waited = std::time::Duration::ZERO;
         let answer = answer.unwrap_or(Answer::Refused(Refusal::Timeout { waited }));
-        (answer, inner.carry_out_if_needed())
+        *todo = inner.carry_out_if_needed();
+        answer
     }
 
     /// Looks whether a waiter was answered; if not, `waker` is called when it is.
-    pub(crate) fn poll(&self, ticket: Ticket, waker: &Waker) -> Option<Result<Granted<S>, Refusal>> {
+    pub(crate) fn poll(&self, ticket: Ticket, waker: &Waker) -> Option<Result<Box<Seat<S>>, Refusal>> {
         let mut inner = self.inner.lock();
         let place = inner.places.get_mut(ticket.0)?.as_mut()?;
         if let Some(outcome) = place.outcome.take() {
-            inner.leave(ticket);
+            inner.free(ticket);
             return Some(outcome);
         }
         if place.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
@@ -97,10 +94,10 @@ impl<S> Exchange<S> {
         };
         match place.outcome {
             None => inner.core.cancel(place.waiter),
-            Some(Ok(granted)) => {
-                granted.seat.face.fence.shut();
-                let key = granted.grant.session;
-                inner.sit(key, granted.seat.session);
+            Some(Ok(seat)) => {
+                seat.face.fence.shut();
+                let key = seat.key();
+                inner.sit(seat);
                 inner.core.release(now, key, Release::Clean);
             }
             Some(Err(_)) => {}
@@ -109,21 +106,23 @@ impl<S> Exchange<S> {
     }
 
     /// A holder gives its session back. Its fence must be shut already.
-    pub(crate) fn give_back(&self, now: Time, key: SessionKey, session: S, how: Release) -> Option<Todo<S>> {
+    pub(crate) fn give_back(&self, now: Time, seat: Box<Seat<S>>, how: Release) -> Option<Todo<S>> {
+        let key = seat.key();
         let mut inner = self.inner.lock();
-        inner.sit(key, session);
+        inner.sit(seat);
         inner.core.release(now, key, how);
         inner.carry_out_if_needed()
     }
 
     /// A session is open.
-    pub(crate) fn dialed(&self, now: Time, key: SessionKey, seat: Seat<S>) -> Todo<S> {
+    pub(crate) fn dialed(&self, now: Time, seat: Box<Seat<S>>) -> Todo<S> {
+        let key = seat.key();
         let mut inner = self.inner.lock();
         seat.face.fence.shut();
         if let Some(slot) = inner.slot_mut(key) {
-            slot.face = seat.face;
+            slot.face = Arc::clone(&seat.face);
         }
-        inner.sit(key, seat.session);
+        inner.sit(seat);
         inner.core.dialed(now, key);
         inner.carry_out_change()
     }
@@ -137,13 +136,13 @@ impl<S> Exchange<S> {
     }
 
     /// A probe has ended.
-    pub(crate) fn probed(&self, now: Time, key: SessionKey, session: S, alive: bool) -> Todo<S> {
-        self.after_work(key, session, |core| core.probed(now, key, alive))
+    pub(crate) fn probed(&self, now: Time, seat: Box<Seat<S>>, alive: bool) -> Todo<S> {
+        self.after_work(seat, |core, key| core.probed(now, key, alive))
     }
 
     /// A session was brought to a clean state, or could not be.
-    pub(crate) fn restored(&self, now: Time, key: SessionKey, session: S, clean: bool) -> Todo<S> {
-        self.after_work(key, session, |core| core.restored(now, key, clean))
+    pub(crate) fn restored(&self, now: Time, seat: Box<Seat<S>>, clean: bool) -> Todo<S> {
+        self.after_work(seat, |core, key| core.restored(now, key, clean))
     }
 
     /// A session is gone.
@@ -209,13 +208,12 @@ impl<S> Exchange<S> {
         look(&self.inner.lock())
     }
 
-    fn after_work(&self, key: SessionKey, session: S, event: impl FnOnce(&mut Core)) -> Todo<S> {
+    fn after_work(&self, seat: Box<Seat<S>>, event: impl FnOnce(&mut Core, SessionKey)) -> Todo<S> {
+        let key = seat.key();
         let mut inner = self.inner.lock();
-        if let Some(slot) = inner.slot(key) {
-            slot.face.fence.shut();
-        }
-        inner.sit(key, session);
-        event(&mut inner.core);
+        seat.face.fence.shut();
+        inner.sit(seat);
+        event(&mut inner.core, key);
         inner.carry_out_change()
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         Backend, Body, CallError, Cleanliness, Completion, DialError, DialErrorKind, Fence, Needs, Operation,
         Params, Session, SessionLost, Sink,
     },
-    clock::{Clock, Time},
+    clock::Clock,
     error::Faults,
     pool::{Held, Identity, Pool, Priority, Request, Settings},
 };
@@ -277,12 +277,10 @@ pub(super) fn sized(max_sessions: u32) -> Settings {
 
 /// A patient request of the usual class.
 pub(super) fn within(clock: &Clock, span: Duration) -> Request {
-    until(clock.now() + span)
-}
-
-pub(super) const fn until(deadline: Time) -> Request {
+    let asked = clock.now();
     Request {
-        deadline,
+        asked,
+        deadline: asked + span,
         wait: true,
         priority: Priority::Normal,
         client: None,
