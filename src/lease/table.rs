@@ -76,8 +76,8 @@ pub struct Overdue<H> {
     pub ended: Ended<H>,
 }
 
-/// The work that one tick does at most, so that a wave of expiries never holds the lock for long.
-const ENDS_PER_TICK: usize = 256;
+/// Leases that one tick looks at, at most, so that a wave of expiries never holds the lock for long.
+const LOOKS_PER_TICK: usize = 256;
 
 #[derive(Debug)]
 struct Record<H> {
@@ -86,6 +86,9 @@ struct Record<H> {
     ttl: Duration,
     /// When it ends unless something happens: the sooner of ttl and hard limit.
     due: Time,
+    /// When it is looked at: never later than it is due. Every call puts the end off, so looking anew when the old
+    /// moment has come is cheaper than moving it each time.
+    looked_at: Time,
     hard: Time,
     running: bool,
     bound: bool,
@@ -119,7 +122,8 @@ impl<H> Record<H> {
 #[derive(Debug)]
 pub struct Table<H> {
     live: HashMap<u64, Record<H>>,
-    due: BTreeSet<(Time, u64)>,
+    /// When to look at which lease.
+    looks: BTreeSet<(Time, u64)>,
     memory: Memory,
     last_id: u64,
 }
@@ -128,7 +132,7 @@ impl<H: Clone> Default for Table<H> {
     fn default() -> Self {
         Self {
             live: HashMap::new(),
-            due: BTreeSet::new(),
+            looks: BTreeSet::new(),
             memory: Memory::default(),
             last_id: 0,
         }
@@ -146,12 +150,14 @@ impl<H: Clone> Table<H> {
             bounds: terms.bounds,
             ttl: terms.bounds.ttl(terms.ttl),
             due: Time::NEVER,
+            looked_at: Time::NEVER,
             hard: now + terms.bounds.max_duration,
             running: false,
             bound: terms.bound,
         };
         record.due = record.next_due(now);
-        self.due.insert((record.due, id));
+        record.looked_at = record.due;
+        self.looks.insert((record.due, id));
         let status = record.status(now);
         self.live.insert(id, record);
         (handle, status)
@@ -236,7 +242,7 @@ impl<H: Clone> Table<H> {
         let Some(record) = self.live.remove(&id) else {
             return Ended::Before(self.memory.recall(id));
         };
-        self.due.remove(&(record.due, id));
+        self.looks.remove(&(record.looked_at, id));
         self.memory.remember(now, id, end);
         if record.running {
             Ended::Running(record.handle)
@@ -249,17 +255,18 @@ impl<H: Clone> Table<H> {
     pub fn tick(&mut self, now: Time) -> Vec<Overdue<H>> {
         self.memory.forget(now);
         let mut ended = Vec::new();
-        while ended.len() < ENDS_PER_TICK {
-            let Some(&(due, id)) = self.due.first() else {
+        for _ in 0..LOOKS_PER_TICK {
+            let Some(id) = self.to_look_at(now) else { break };
+            let Some(record) = self.live.get_mut(&id) else {
                 break;
             };
-            if due > now {
-                break;
+            if record.due > now {
+                self.looks.remove(&(record.looked_at, id));
+                record.looked_at = record.due;
+                self.looks.insert((record.due, id));
+                continue;
             }
-            let end = self
-                .live
-                .get(&id)
-                .map_or(End::Expired, |record| record_end(record, now));
+            let end = record_end(record, now);
             ended.push(Overdue {
                 end,
                 ended: self.end(now, id, end),
@@ -268,10 +275,15 @@ impl<H: Clone> Table<H> {
         ended
     }
 
-    /// When the next lease is due.
+    /// When [`Table::tick`] has to look at a lease again: not after the next one is due, and maybe before.
     #[must_use]
     pub fn next_deadline(&self) -> Time {
-        self.due.first().map_or(Time::NEVER, |(due, _)| *due)
+        self.looks.first().map_or(Time::NEVER, |(at, _)| *at)
+    }
+
+    fn to_look_at(&self, now: Time) -> Option<u64> {
+        let &(at, id) = self.looks.first()?;
+        (at <= now).then_some(id)
     }
 
     /// Live leases, the oldest first.
@@ -306,11 +318,11 @@ impl<H: Clone> Table<H> {
 
     fn reschedule(&mut self, now: Time, id: u64) {
         if let Some(record) = self.live.get_mut(&id) {
-            let due = record.next_due(now);
-            if due != record.due {
-                self.due.remove(&(record.due, id));
-                self.due.insert((due, id));
-                record.due = due;
+            record.due = record.next_due(now);
+            if record.due < record.looked_at {
+                self.looks.remove(&(record.looked_at, id));
+                record.looked_at = record.due;
+                self.looks.insert((record.due, id));
             }
         }
     }

@@ -66,8 +66,18 @@ fn renewal_extends_but_never_past_the_hard_limit() {
     let (mut table, id) = table_with_one(Some(SECOND * 60));
     let status = table.renew(at(50), id, None).unwrap();
     assert_eq!(status.ttl, SECOND * 50);
+    assert_eq!(table.next_deadline(), at(60), "its old end is looked at");
+    assert!(table.tick(at(60)).is_empty(), "but is its end no more");
     assert_eq!(table.next_deadline(), at(100));
     assert_eq!(table.tick(at(100))[0].end, End::HardLimit);
+}
+
+#[test]
+fn shorter_ttl_brings_the_end_forward() {
+    let (mut table, id) = table_with_one(Some(SECOND * 60));
+    table.renew(at(1), id, Some(SECOND * 10)).unwrap();
+    assert_eq!(table.next_deadline(), at(11));
+    assert_eq!(table.tick(at(11))[0].end, End::Expired);
 }
 
 #[test]
