@@ -80,6 +80,12 @@ impl Answers {
         Some(kept.answer.clone())
     }
 
+    /// Whether nothing is kept.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// Forgets an answer that nobody can ask for any more.
     pub(super) fn remove(&mut self, key: AnswerKey) {
         if let Some(kept) = self.kept.remove(&key.0) {

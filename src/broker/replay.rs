@@ -205,10 +205,12 @@ impl Ledger {
         }
     }
 
-    /// Forgets the kept answer: the lease has ended.
+    /// Forgets the kept answers, that before a running call too: the lease has ended, and nobody can ask again.
     pub(super) fn close(&mut self, answers: &mut Answers) {
-        if let Some(Fate::Answered(key)) = self.call.take().map(|call| call.fate) {
-            answers.remove(key);
+        for call in [self.before.take(), self.call.take()].into_iter().flatten() {
+            if let Fate::Answered(key) = call.fate {
+                answers.remove(key);
+            }
         }
     }
 }
@@ -220,4 +222,31 @@ pub(super) fn vanished() -> Failure {
         source: std::sync::Arc::new(source),
     })
     .executed(Executed::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn answered(answers: &mut Answers) -> Option<Fate> {
+        answers.keep(Err(Error::LeaseBusy.into())).map(Fate::Answered)
+    }
+
+    #[test]
+    fn lease_that_ends_in_a_call_leaves_no_answer_behind() {
+        let (mut ledger, mut answers) = (Ledger::default(), Answers::default());
+        let fingerprint = Fingerprint::of(b"");
+        ledger.start(fingerprint, None);
+        let first = answered(&mut answers);
+        let Some(Fate::Answered(kept)) = first else {
+            panic!("it is small enough to be kept");
+        };
+        ledger.end(first, &mut answers);
+        ledger.start(fingerprint, None);
+        ledger.close(&mut answers);
+        assert!(answers.recall(kept).is_none());
+        ledger.end(answered(&mut answers), &mut answers);
+        assert!(answers.is_empty(), "the call's own answer goes too");
+    }
 }
