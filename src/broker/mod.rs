@@ -162,9 +162,7 @@ impl Broker {
     /// Live leases of a pool, the oldest first.
     #[must_use]
     pub fn leases_of(&self, entry: &PoolEntry) -> Vec<Listed<Arc<LeasedSession>>> {
-        let mut listed = self.leases.list();
-        listed.retain(|lease| Arc::ptr_eq(lease.handle.pool(), &entry.pool));
-        listed
+        self.leases.list(|leased| Arc::ptr_eq(leased.pool(), &entry.pool))
     }
 }
 

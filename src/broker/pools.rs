@@ -157,10 +157,8 @@ impl Broker {
     /// Ends every lease of a pool and cuts its one-shots.
     pub(super) fn cut_pool(&self, entry: &PoolEntry, end: End) {
         self.end_leases(entry, end);
-        // What is held now is held by one-shots: close_session shuts their fence.
-        for session in entry.pool.sessions() {
-            entry.pool.close_session(&session.id);
-        }
+        // What is held now is held by one-shots: this shuts their fences.
+        entry.pool.close_sessions();
         // Leases made of grants between the two; a later one finds its fence shut.
         self.end_leases(entry, end);
     }

@@ -99,11 +99,11 @@ impl<H: Clone> Leases<H> {
         ended
     }
 
-    /// Live leases, the oldest first.
+    /// Live leases that `wanted` wants, the oldest first. It is asked under the table's lock.
     #[must_use]
-    pub fn list(&self) -> Vec<Listed<H>> {
+    pub fn list(&self, wanted: impl Fn(&H) -> bool) -> Vec<Listed<H>> {
         let now = self.clock.now();
-        self.table.lock().list(now)
+        self.table.lock().list(now, wanted)
     }
 
     /// Returns once no lease lives.

@@ -286,12 +286,13 @@ impl<H: Clone> Table<H> {
         (at <= now).then_some(id)
     }
 
-    /// Live leases, the oldest first.
+    /// Live leases that `wanted` wants, the oldest first.
     #[must_use]
-    pub fn list(&self, now: Time) -> Vec<Listed<H>> {
+    pub fn list(&self, now: Time, wanted: impl Fn(&H) -> bool) -> Vec<Listed<H>> {
         let mut listed: Vec<_> = self
             .live
             .iter()
+            .filter(|(_, record)| wanted(&record.handle))
             .map(|(id, record)| Listed {
                 id: *id,
                 handle: record.handle.clone(),

@@ -199,6 +199,12 @@ impl Pool {
         found
     }
 
+    /// Closes every session: all fences are shut at once; held sessions close when they are given back.
+    pub fn close_sessions(&self) {
+        let todo = self.exchange.close_sessions(self.clock.now());
+        self.finish(todo);
+    }
+
     /// A further upper limit beside the definition's, or none: a cluster's share, for example.
     pub fn set_cap(&self, cap: Option<u32>) {
         let now = self.clock.now();

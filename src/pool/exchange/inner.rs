@@ -59,6 +59,13 @@ impl<S> Inner<S> {
         self.slots.get_mut(key.index())?.as_mut()
     }
 
+    pub(super) fn close_session(&mut self, now: Time, key: SessionKey) -> bool {
+        if let Some(slot) = self.slot(key) {
+            slot.face.fence.shut();
+        }
+        self.core.doom(now, key)
+    }
+
     pub(super) fn sit(&mut self, seat: Box<Seat<S>>) {
         if let Some(slot) = self.slot_mut(seat.key()) {
             slot.seat = Some(seat);

@@ -184,11 +184,18 @@ impl<S> Exchange<S> {
         let Some(key) = found else {
             return (false, Todo::nothing());
         };
-        if let Some(slot) = inner.slot(key) {
-            slot.face.fence.shut();
-        }
-        let closes = inner.core.doom(now, key);
+        let closes = inner.close_session(now, key);
         (closes, inner.carry_out())
+    }
+
+    /// As [`Exchange::close_session`] for every session.
+    pub(crate) fn close_sessions(&self, now: Time) -> Todo<S> {
+        let mut inner = self.inner.lock();
+        let all: Vec<_> = inner.core.sessions().map(|(key, _)| key).collect();
+        for key in all {
+            inner.close_session(now, key);
+        }
+        inner.carry_out()
     }
 
     /// Gives the core an order, and does what follows from it.

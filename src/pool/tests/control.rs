@@ -171,6 +171,25 @@ async fn a_closed_session_is_fenced_now_and_gone_when_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn cutting_a_pool_fences_all_its_sessions_now_and_closes_them() {
+    let script = Script::new();
+    let (pool, clock) = pool(&script, sized(4));
+    pool.warm(4, clock.now() + SECOND).await;
+    let (first, second) = (
+        pool.acquire(within(&clock, SECOND)).await.expect("granted"),
+        pool.acquire(within(&clock, SECOND)).await.expect("granted"),
+    );
+    pool.close_sessions();
+    assert!(!first.fence().is_open() && !second.fence().is_open());
+    settle_down().await;
+    assert_eq!(script.open(), 2, "idle ones are gone");
+    first.give_back(GiveBack::Used);
+    second.give_back(GiveBack::Used);
+    settle_down().await;
+    assert_eq!(script.open(), 0, "the others close when they come back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lowered_cap_closes_idle_sessions_now_and_others_as_they_come_free() {
     let script = Script::new();
     let (pool, clock) = pool(&script, sized(4));
