@@ -118,6 +118,7 @@ impl Core {
             return false;
         };
         let again = std::mem::replace(&mut record.doomed, true);
+        record.cut_off |= record.state() == SessionState::Dialing;
         match record.state() {
             SessionState::Idle => self.close(now, key),
             SessionState::Dialing => self.useless_dials += u32::from(!again),

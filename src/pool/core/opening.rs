@@ -141,8 +141,8 @@ impl Core {
     }
 
     /// A session could not be opened; says whether this is news. A failure of a backend that was replaced meanwhile
-    /// tells nothing about the present one, and neither does that of a session that was told to close: its fence was
-    /// shut in the middle of its handshake.
+    /// tells nothing about the present one, and neither does that of a session that was told to close, one dialed for
+    /// a check included: its fence was shut in the middle of its handshake.
     pub(crate) fn dial_failed(
         &mut self,
         now: Time,
@@ -159,8 +159,7 @@ impl Core {
         self.counters.failed += 1;
         self.useless_dials -= u32::from(record.doomed);
         let mut news = false;
-        let cut_off = record.doomed && !record.check;
-        if record.epoch == self.epoch && !cut_off {
+        if record.epoch == self.epoch && !record.cut_off {
             let counts = self.sessions.counts();
             let open = counts.total() - counts.dialing;
             self.upkeep.blocked |= kind == DialErrorKind::TooMany;

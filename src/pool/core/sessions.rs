@@ -106,6 +106,8 @@ pub(crate) struct Record {
     pub(crate) wanted: bool,
     /// Whether it is opened only to see whether that works.
     pub(crate) check: bool,
+    /// Whether it was told to close while it was being opened: what becomes of the dial says nothing of the backend.
+    pub(crate) cut_off: bool,
 }
 
 impl Record {
@@ -313,6 +315,7 @@ impl Record {
             retiring: false,
             wanted: false,
             check: false,
+            cut_off: false,
         }
     }
 }

@@ -409,3 +409,17 @@ fn a_check_that_fails_is_a_failure_of_the_backend() {
     stage.dial_fails(check.session, DialErrorKind::Transient);
     assert!(!stage.core.is_serving());
 }
+
+#[test]
+fn a_check_that_was_told_to_close_is_no_failure_of_the_backend() {
+    let mut stage = Stage::new(sized(2));
+    let check = stage.core.begin_check(stage.now).expect("there is a place");
+    assert!(stage.core.doom(stage.now, check.session));
+    stage.queue();
+    let first = dials(&stage.actions());
+    stage.dial_fails(check.session, DialErrorKind::Permanent);
+    assert!(refusals(&stage.actions()).is_empty());
+    assert!(stage.core.is_serving());
+    stage.core.dialed(stage.now, first[0]);
+    assert_eq!(grants(&stage.actions()).len(), 1);
+}
