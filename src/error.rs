@@ -159,6 +159,12 @@ pub enum Error {
         /// How many may wait.
         limit: u32,
     },
+    /// Something of a limited size is full.
+    #[error("there is no room {what}: come again a little later")]
+    NoRoom {
+        /// For what, and what the limit is.
+        what: &'static str,
+    },
     /// The answer is larger than a unary call may return.
     #[error("the answer is larger than {limit} bytes: use ExecuteStream")]
     ResponseTooLarge {

@@ -36,9 +36,11 @@ pub struct PoolCall {
 /// The time a one-shot's request id and answer are kept.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Request ids kept at most: of a thousand calls a second for [`KEPT`]. Beyond it those that ended first go first, and
-/// new ones are refused only while all of them run.
-const CAPACITY: usize = 60_000;
+/// Request ids kept at most, about 20 MiB beside the answers: of 1,600 calls a second for [`KEPT`]. Beyond it new ones
+/// are refused, for a call whose id was forgotten early could run twice.
+const CAPACITY: usize = 100_000;
+
+const FULL: &str = "for another request_id: 100,000 are kept already, each for 60 s after its call";
 
 pub(super) type Key = (Arc<str>, Uuid);
 
@@ -51,16 +53,11 @@ pub(super) struct OneShots {
 
 impl OneShots {
     fn forget(&mut self, now: Time, answers: &mut Answers) {
-        while self.ended.front().is_some_and(|(at, _)| now.since(*at) > KEPT) {
-            self.forget_oldest(answers);
-        }
-    }
-
-    fn forget_oldest(&mut self, answers: &mut Answers) {
-        let oldest = self.ended.pop_front();
-        let call = oldest.and_then(|(_, key)| self.calls.remove(&key));
-        if let Some(Fate::Answered(kept)) = call.map(|call| call.fate) {
-            answers.remove(kept);
+        while let Some((_, key)) = self.ended.pop_front_if(|(at, _)| now.since(*at) > KEPT) {
+            let call = self.calls.remove(&key);
+            if let Some(Fate::Answered(kept)) = call.map(|call| call.fate) {
+                answers.remove(kept);
+            }
         }
     }
 
@@ -72,21 +69,11 @@ impl OneShots {
         now: Time,
     ) -> Result<Option<&Repeatable>, Denied> {
         self.forget(now, answers);
-        if !self.calls.contains_key(key) {
-            self.make_room(answers)?;
+        let known = self.calls.get(key);
+        if known.is_none() && self.calls.len() >= CAPACITY {
+            return Err((Error::NoRoom { what: FULL }, Executed::No));
         }
-        Ok(self.calls.get(key))
-    }
-
-    fn make_room(&mut self, answers: &mut Answers) -> Result<(), Denied> {
-        if self.calls.len() >= CAPACITY {
-            self.forget_oldest(answers);
-        }
-        if self.calls.len() >= CAPACITY {
-            let limit = u32::try_from(CAPACITY).unwrap_or(u32::MAX);
-            return Err((Error::QueueFull { limit }, Executed::No));
-        }
-        Ok(())
+        Ok(known)
     }
 
     pub(super) fn start(&mut self, key: Key, ask: &Ask, call: Option<SharedCall>) {
@@ -290,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ended_calls_make_room_and_running_ones_do_not() {
+    async fn request_id_is_kept_for_its_60_seconds_however_many_come() {
         let (mut calls, mut answers) = (OneShots::default(), Answers::default());
         let now = Clock::tokio().now();
         let ask = Ask {
@@ -301,9 +288,16 @@ mod tests {
             assert!(calls.known(&key(number), &mut answers, now).unwrap().is_none());
             calls.start(key(number), &ask, None);
         }
-        let full = calls.known(&key(CAPACITY), &mut answers, now).unwrap_err();
-        assert!(matches!(full, (Error::QueueFull { .. }, Executed::No)));
         calls.end(key(7), Some(Fate::Gone), now);
+        for later in [Duration::ZERO, KEPT] {
+            let full = calls
+                .known(&key(CAPACITY), &mut answers, now + later)
+                .unwrap_err();
+            assert!(matches!(full, (Error::NoRoom { .. }, Executed::No)));
+            let known = calls.known(&key(7), &mut answers, now + later).unwrap();
+            assert!(known.is_some(), "a repeat is still recognised");
+        }
+        let now = now + KEPT + Duration::from_nanos(1);
         assert!(calls.known(&key(CAPACITY), &mut answers, now).unwrap().is_none());
         assert!(!calls.calls.contains_key(&key(7)));
     }

@@ -55,7 +55,7 @@ fn table(error: &Error) -> Row {
     match error {
         Error::Invalid { .. } => row(Code::InvalidArgument, "INVALID_ARGUMENT"),
         Error::AcquireTimeout { .. } => retry(Code::ResourceExhausted, "ACQUIRE_TIMEOUT", SOON),
-        Error::QueueFull { .. } => retry(Code::ResourceExhausted, "QUEUE_FULL", SOON),
+        Error::QueueFull { .. } | Error::NoRoom { .. } => retry(Code::ResourceExhausted, "QUEUE_FULL", SOON),
         Error::ResponseTooLarge { .. } => row(Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
         Error::PoolPaused => retry(Code::Unavailable, "POOL_PAUSED", LATER),
         Error::BackendUnreachable { retry_after, .. } => retry(

@@ -13,6 +13,7 @@ fn waiting() -> Vec<Error> {
     vec![
         Error::AcquireTimeout { waited: SOON },
         Error::QueueFull { limit: 1000 },
+        Error::NoRoom { what: "for one more" },
         Error::ResponseTooLarge { limit: 4_128_768 },
         Error::PoolPaused,
         Error::BackendUnreachable {
