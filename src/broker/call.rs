@@ -265,7 +265,7 @@ async fn stalled(fence: &Fence, events: Option<&mpsc::Sender<Event>>, limits: Li
 fn stop_outcome(stop: Stop, meter: &Meter) -> Outcome {
     let shut = matches!(stop, Stop::Shut);
     let error = match stop {
-        // The lease's end replaces this; a one-shot is only ever cut by CloseSession or the end of a drain.
+        // The lease's end replaces this, or, for a one-shot, what closed its session.
         Stop::Shut => Error::LeaseRevoked {
             how: "the session was closed",
         },

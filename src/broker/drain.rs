@@ -43,7 +43,7 @@ impl Broker {
             () = self.clock.sleep_until(deadline) => {}
         }
         for entry in &pools {
-            self.cut_pool(entry, End::BrokerStopped);
+            self.cut_pool(entry, Ending::BrokerStopping);
         }
         let closed = async {
             for entry in &pools {

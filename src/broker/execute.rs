@@ -210,7 +210,12 @@ impl Loan {
         info.elapsed = self.give_back(outcome.after, outcome.result.is_ok());
         match outcome.result {
             Ok(completion) => Ok(Arc::new(call::answer(completion, sink, info, want_text))),
-            Err(failure) => Err(failure.pool(self.entry.pool.name()).endpoint(&info.endpoint)),
+            Err(mut failure) => {
+                if outcome.shut {
+                    failure.error = self.entry.closed();
+                }
+                Err(failure.pool(self.entry.pool.name()).endpoint(&info.endpoint))
+            }
         }
     }
 

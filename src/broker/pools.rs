@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -25,6 +25,8 @@ pub struct PoolEntry {
     pub pool: Arc<Pool>,
     policy: RwLock<Policy>,
     settings: RwLock<Settings>,
+    /// Why everything was cut, if it was: one-shots have no lease whose end would tell them.
+    cut: OnceLock<Ending>,
 }
 
 impl PoolEntry {
@@ -48,6 +50,17 @@ impl PoolEntry {
             .health
             .as_ref()
             .map_or(Duration::ZERO, |health| health.timeout)
+    }
+
+    /// What the holder of a session without a lease is told when its session was closed under it.
+    pub(super) fn closed(&self) -> Error {
+        match self.cut.get() {
+            Some(Ending::BrokerStopping) => Error::BrokerDraining,
+            Some(Ending::Deleted) => Error::PoolDraining,
+            None => Error::SessionLost {
+                message: "it was closed by an administrator".to_owned(),
+            },
+        }
     }
 
     /// Time that settling a session may take.
@@ -107,6 +120,7 @@ impl Broker {
             pool: Pool::start(identity, plan.backend, plan.settings, self.clock.clone()),
             policy: RwLock::new(plan.policy),
             settings: RwLock::new(settings),
+            cut: OnceLock::new(),
         });
         if self.is_draining() {
             entry.pool.refuse_new(Ending::BrokerStopping);
@@ -147,7 +161,7 @@ impl Broker {
         let deadline = self.clock.now() + drain;
         tokio::select! {
             () = entry.pool.when_empty() => {}
-            () = self.clock.sleep_until(deadline) => self.cut_pool(&entry, End::PoolDeleted),
+            () = self.clock.sleep_until(deadline) => self.cut_pool(&entry, Ending::Deleted),
         }
         entry.pool.when_empty().await;
         self.pools.pools.write().remove(entry.pool.name());
@@ -155,7 +169,13 @@ impl Broker {
     }
 
     /// Ends every lease of a pool and cuts its one-shots.
-    pub(super) fn cut_pool(&self, entry: &PoolEntry, end: End) {
+    pub(super) fn cut_pool(&self, entry: &PoolEntry, why: Ending) {
+        let end = match why {
+            Ending::Deleted => End::PoolDeleted,
+            Ending::BrokerStopping => End::BrokerStopped,
+        };
+        // Before any fence is shut, so that whoever finds its own shut finds the reason too. The first one stays.
+        entry.cut.set(why).ok();
         self.end_leases(entry, end);
         // What is held now is held by one-shots: this shuts their fences.
         entry.pool.close_sessions();

@@ -1,6 +1,7 @@
 //! One-shots: what they hold, what they refuse, and how they are cut.
 
 use super::*;
+use crate::{backend::Sink, broker::execute::Loan};
 
 #[tokio::test(start_paused = true)]
 async fn one_shot_borrows_a_session_and_gives_it_back() {
@@ -167,4 +168,61 @@ async fn caller_hears_what_is_known_before_its_own_deadline() {
     assert!(matches!(failure.error, Error::ExecuteTimeout { .. }));
     assert_eq!(failure.executed, Some(Executed::Unknown));
     assert_eq!(broker.clock().now().since(started), Duration::from_millis(950));
+}
+
+/// Two one-shots of a pool, one in the middle of its call and one that has its session and handed nothing over yet.
+async fn cut_by(cut: impl AsyncFnOnce(&Arc<Broker>)) -> [Failure; 2] {
+    let broker = broker_with(2);
+    let call = lasting(
+        SECOND * 60,
+        operation("sleep", r#"{"duration":"25s","id":"cut"}"#),
+    );
+    let running = tokio::spawn({
+        let broker = Arc::clone(&broker);
+        async move { broker.execute_on_pool(one_shot(call)).await }
+    });
+    tokio::time::sleep(SECOND).await;
+    let entry = broker.pools.get("echo").unwrap();
+    let held = broker.take_session(&entry, &Waiting::default()).await.unwrap();
+    let loan = Loan::new(&entry, held, broker.clock());
+    cut(&broker).await;
+    let idle = loan.run(operation("echo", "1"), Sink::collect(UNARY_LIMIT)).await;
+    [running.await.unwrap().unwrap_err(), idle.unwrap_err()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_shot_whose_session_is_closed_hears_that_it_was_lost() {
+    let told = cut_by(async |broker| {
+        for session in broker.pools.get("echo").unwrap().pool.sessions() {
+            broker.close_session("echo", &session.id).unwrap();
+        }
+    });
+    let told = told.await;
+    for (failure, executed) in told.iter().zip([Executed::Unknown, Executed::No]) {
+        assert!(matches!(failure.error, Error::SessionLost { .. }), "{failure:?}");
+        assert_eq!(failure.executed, Some(executed));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_shot_that_outlives_the_grace_hears_that_the_broker_stops() {
+    let told = cut_by(async |broker| broker.drain(SECOND * 5).await).await;
+    for (failure, executed) in told.iter().zip([Executed::Unknown, Executed::No]) {
+        assert!(matches!(failure.error, Error::BrokerDraining), "{failure:?}");
+        assert_eq!(failure.executed, Some(executed));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_shot_that_outlives_its_pool_hears_that_the_pool_was_deleted() {
+    let told = cut_by(async |broker| {
+        // Its last session closes only when the one-shots have given theirs back.
+        tokio::spawn(Arc::clone(broker).remove_pool("echo", SECOND * 5, false));
+        tokio::time::sleep(SECOND * 6).await;
+    });
+    let told = told.await;
+    for (failure, executed) in told.iter().zip([Executed::Unknown, Executed::No]) {
+        assert!(matches!(failure.error, Error::PoolDraining), "{failure:?}");
+        assert_eq!(failure.executed, Some(executed));
+    }
 }
