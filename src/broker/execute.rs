@@ -1,9 +1,14 @@
 //! Execute on a pool: acquire, execute and release in one call.
 
-use std::{collections::HashMap, collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::FutureExt;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -31,7 +36,12 @@ pub struct PoolCall {
     pub call: CallRequest,
     /// Makes the call safe to repeat.
     pub request: Option<RequestId>,
+    /// What the caller may keep only while it waits.
+    pub place: Option<Place>,
 }
+
+/// Something that is dropped as soon as a call has its session, or is refused one: a place among those who wait.
+pub type Place = Box<dyn fmt::Debug + Send + Sync>;
 
 /// The time a one-shot's request id and answer are kept.
 const KEPT: Duration = Duration::from_secs(60);
@@ -101,19 +111,25 @@ impl Broker {
     ///
     /// # Errors
     /// Why there is no answer, and whether the call was executed.
-    pub async fn execute_on_pool(self: &Arc<Self>, ask: PoolCall) -> CallResult {
+    pub async fn execute_on_pool(self: &Arc<Self>, mut ask: PoolCall) -> CallResult {
         let entry = self.pools.get(&ask.pool)?;
         inspect_one_shot(&entry, &ask.call.operation)?;
-        match ask.request {
-            None => self.one_shot(&entry, &ask.waiting, ask.call).await,
-            Some(request) => self.repeatable_one_shot(entry, ask, request)?.await,
-        }
+        let Some(request) = ask.request else {
+            return self.one_shot(&entry, ask).await;
+        };
+        // Not with the task: if this caller goes, the call waits on, but the caller does not.
+        let place = ask.place.take();
+        let call = self.repeatable_one_shot(entry, ask, request)?;
+        call.seated().await;
+        drop(place);
+        call.answer().await
     }
 
-    async fn one_shot(&self, entry: &Arc<PoolEntry>, waiting: &Waiting, call: CallRequest) -> CallResult {
-        let held = self.take_session(entry, waiting).await?;
+    async fn one_shot(&self, entry: &Arc<PoolEntry>, ask: PoolCall) -> CallResult {
+        let held = self.take_session(entry, &ask.waiting).await?;
+        drop(ask.place);
         let loan = Loan::new(entry, held, &self.clock);
-        loan.run(call, Sink::collect(UNARY_LIMIT)).await
+        loan.run(ask.call, Sink::collect(UNARY_LIMIT)).await
     }
 
     fn repeatable_one_shot(
@@ -127,7 +143,10 @@ impl Broker {
             fingerprint: request.fingerprint,
             field: "request_id",
         };
-        let (done, call) = shared_answer();
+        let seated = CancellationToken::new();
+        let (done, call) = shared_answer(seated.clone());
+        // However the task ends, or if it never begins, nobody goes on waiting for its session.
+        let seated = seated.drop_guard();
         let noted = match self.note_one_shot(key, &repeat, &call) {
             Ok(noted) => noted,
             Err(repeat) => return repeat.map_err(|denied| repeat_one_shot(&entry, denied)),
@@ -144,6 +163,7 @@ impl Broker {
                     return;
                 }
             };
+            drop(seated);
             let loan = Loan::new(&entry, held, &broker.clock);
             let result = noted.run(loan, ask.call, Sink::collect(UNARY_LIMIT)).await;
             // Nobody may be left to take the answer; it is kept for a repeat.
@@ -153,11 +173,13 @@ impl Broker {
     }
 }
 
-/// A call as a task to be spawned, and what many can wait for.
+/// A call that has its session, as a task to be spawned, and what many can wait for.
 pub(super) fn shared(
     call: impl Future<Output = CallResult> + Send + 'static,
 ) -> (impl Future<Output = ()> + Send + 'static, SharedCall) {
-    let (done, answer) = shared_answer();
+    let seated = CancellationToken::new();
+    seated.cancel();
+    let (done, answer) = shared_answer(seated);
     let task = async move {
         // Nobody may be left to take the answer; it is kept for a repeat.
         done.send(call.await).ok();
@@ -166,10 +188,10 @@ pub(super) fn shared(
 }
 
 /// An answer that many can wait for, and where it is given.
-fn shared_answer() -> (oneshot::Sender<CallResult>, SharedCall) {
+fn shared_answer(seated: CancellationToken) -> (oneshot::Sender<CallResult>, SharedCall) {
     let (done, answer) = oneshot::channel();
     let answer = async move { answer.await.unwrap_or_else(|_| Err(replay::vanished())) };
-    (done, answer.boxed().shared())
+    (done, SharedCall::new(answer, seated))
 }
 
 /// A session on loan to a one-shot. Dropped in the middle, the session goes back to be settled.

@@ -37,7 +37,7 @@ use tokio::runtime::Handle;
 pub use self::{
     acquire::{AcquireLease, Granted, RequestId, Waiting},
     call::{CallRequest, UNARY_LIMIT},
-    execute::PoolCall,
+    execute::{Place, PoolCall},
     leased::{LeasedSession, end_error},
     on_lease::LeaseCall,
     plan::Plan,

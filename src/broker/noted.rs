@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-
 use super::{
     Broker, CallResult,
     call::CallRequest,
@@ -46,7 +44,7 @@ impl Broker {
                 let repeat = known.repeat(ask, &mut replays.answers);
                 return Err(repeat.map(|repeat| match repeat {
                     Repeat::Join(call) => call,
-                    Repeat::Replay(answer) => std::future::ready(answer).boxed().shared(),
+                    Repeat::Replay(answer) => SharedCall::answered(answer),
                 }));
             }
         }

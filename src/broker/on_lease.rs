@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-
 use super::{
     Broker, CallResult, Info,
     call::{self, After, CallRequest, Limits, Meter, UNARY_LIMIT, Watched, unpanicked},
@@ -44,11 +42,14 @@ impl Broker {
                 let turn = self.begin(&leased)?;
                 turn.run(ask.call, Sink::collect(UNARY_LIMIT)).await
             }
-            Some((seqno, fingerprint)) => self.numbered(leased, ask.call, seqno, fingerprint)?.await,
+            Some((seqno, fingerprint)) => {
+                let call = self.numbered(leased, ask.call, seqno, fingerprint).await?;
+                call.answer().await
+            }
         }
     }
 
-    fn numbered(
+    async fn numbered(
         self: &Arc<Self>,
         leased: Arc<LeasedSession>,
         request: CallRequest,
@@ -65,7 +66,7 @@ impl Broker {
             .map_err(|denied| repeat_failure(&leased, denied))?;
         match repeat {
             Some(Repeat::Join(call)) => return Ok(call),
-            Some(Repeat::Replay(answer)) => return Ok(std::future::ready(answer).boxed().shared()),
+            Some(Repeat::Replay(answer)) => return Ok(SharedCall::answered(answer)),
             None => {}
         }
         let turn = self.begin(&leased)?.numbered(false);

@@ -1,7 +1,11 @@
 //! Calls that may be repeated: by sequence number on a lease, by request id on a pool. One state machine serves both.
 
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use ring::digest;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -27,7 +31,39 @@ impl Fingerprint {
 }
 
 /// A running call that repeats can join.
-pub(super) type SharedCall = Shared<BoxFuture<'static, CallResult>>;
+#[derive(Clone, Debug)]
+pub(super) struct SharedCall {
+    answer: Shared<BoxFuture<'static, CallResult>>,
+    seated: CancellationToken,
+}
+
+impl SharedCall {
+    /// A call; `seated` is cancelled once it does not wait for a session any more.
+    pub(super) fn new(
+        answer: impl Future<Output = CallResult> + Send + 'static,
+        seated: CancellationToken,
+    ) -> Self {
+        let answer = answer.boxed().shared();
+        Self { answer, seated }
+    }
+
+    /// A call that came to its end before.
+    pub(super) fn answered(answer: CallResult) -> Self {
+        let seated = CancellationToken::new();
+        seated.cancel();
+        Self::new(std::future::ready(answer), seated)
+    }
+
+    /// Returns once the call has a session, or has ended without.
+    pub(super) async fn seated(&self) {
+        self.seated.cancelled().await;
+    }
+
+    /// The answer.
+    pub(super) async fn answer(self) -> CallResult {
+        self.answer.await
+    }
+}
 
 /// What became of a call that may be repeated.
 ///

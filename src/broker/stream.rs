@@ -59,7 +59,7 @@ impl Broker {
     ///
     /// # Errors
     /// Why it did not start; nothing was executed unless the failure says so.
-    pub fn stream_on_lease(self: &Arc<Self>, ask: LeaseCall) -> Result<CallStream, Failure> {
+    pub async fn stream_on_lease(self: &Arc<Self>, ask: LeaseCall) -> Result<CallStream, Failure> {
         let leased = self.find_lease(&ask.token)?;
         inspect(&leased.entry, &ask.call.operation).map_err(|failure| failure.lease(leased.id.clone()))?;
         let Some((seqno, fingerprint)) = ask.numbered else {

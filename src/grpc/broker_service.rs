@@ -1,5 +1,8 @@
 //! `BrokerService` on the wire.
 
+#[cfg(test)]
+mod tests;
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
@@ -17,7 +20,7 @@ use super::{
     status::status,
 };
 use crate::{
-    broker::{AcquireLease, Broker, QUEUED_CALLS, RequestId},
+    broker::{AcquireLease, Broker, Place, QUEUED_CALLS, RequestId},
     clock::Clock,
     error::{Error, Executed, Failure, Faults},
     proto::{self, broker_service_server::BrokerService},
@@ -87,8 +90,8 @@ impl BrokerApi {
 
     async fn run(&self, request: proto::ExecuteRequest, caller: &Caller) -> Result<proto::Result, Failure> {
         let answer = match decode::execute(request, caller)? {
-            Target::Pool(call) => {
-                let _permit = permit(caller)?;
+            Target::Pool(mut call) => {
+                call.place = place(caller)?;
                 self.broker.execute_on_pool(call).await?
             }
             Target::Lease(call) => self.broker.execute_on_lease(call).await?,
@@ -106,11 +109,11 @@ impl BrokerApi {
             return Err(Failure::from(Error::Invalid { faults }).executed(Executed::No));
         };
         let stream = match decode::execute(request, caller)? {
-            Target::Pool(call) => {
-                let _permit = permit(caller)?;
+            Target::Pool(mut call) => {
+                call.place = place(caller)?;
                 self.broker.stream_on_pool(call).await?
             }
-            Target::Lease(call) => self.broker.stream_on_lease(call)?,
+            Target::Lease(call) => self.broker.stream_on_lease(call).await?,
         };
         Ok(AnswerStream::new(stream))
     }
@@ -156,6 +159,11 @@ fn permit(caller: &Caller) -> Result<Option<WaitPermit>, Failure> {
         let limit = MAX_WAITING;
         Failure::from(Error::QueueFull { limit }).executed(Executed::No)
     })
+}
+
+/// The same for a one-shot, which waits for its session only.
+fn place(caller: &Caller) -> Result<Option<Place>, Failure> {
+    Ok(permit(caller)?.map(|permit| Box::new(permit) as Place))
 }
 
 /// The message that opens a session.
@@ -279,23 +287,5 @@ impl BrokerService for BrokerApi {
             .map_err(wire)?;
         let outbound = self.open(open, &caller, inbound).await.map_err(wire)?;
         Ok(Response::new(outbound))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::stream;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn session_that_is_never_opened_ends() {
-        let clock = Clock::tokio();
-        let failure = first_message(&mut stream::pending(), &clock).await.unwrap_err();
-        assert!(matches!(failure.error, Error::Invalid { .. }), "{failure:?}");
-        let unreadable = Status::out_of_range("5000000 bytes");
-        let mut inbound = stream::iter([Err(unreadable)]);
-        let failure = first_message(&mut inbound, &clock).await.unwrap_err();
-        assert!(matches!(failure.error, Error::Invalid { .. }), "{failure:?}");
     }
 }

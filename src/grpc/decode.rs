@@ -155,6 +155,7 @@ pub(super) fn execute(mut request: proto::ExecuteRequest, caller: &Caller) -> Re
             request: id
                 .zip(fingerprint)
                 .map(|(id, fingerprint)| RequestId { id, fingerprint }),
+            place: None,
         }),
         proto::execute_request::Target::LeaseToken(token) => Target::Lease(LeaseCall {
             token,

@@ -1,11 +1,16 @@
 //! Calls of which not all is known: nobody is told that they ran, or that they did not.
 
 use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
     backend::Sink,
-    broker::{execute::Loan, noted::Noted, replay::Ask},
+    broker::{
+        execute::Loan,
+        noted::Noted,
+        replay::{Ask, SharedCall},
+    },
 };
 
 fn ask() -> Ask {
@@ -44,7 +49,7 @@ async fn stream_dropped_in_the_middle_is_of_unknown_outcome() {
 #[tokio::test(start_paused = true)]
 async fn one_shot_dropped_in_the_middle_runs_no_longer() {
     let broker = broker_with(1);
-    let call = std::future::pending().boxed().shared();
+    let call = SharedCall::new(std::future::pending(), CancellationToken::new());
     let Ok(noted) = broker.note_one_shot(key(), &ask(), &call) else {
         panic!("it is new");
     };
@@ -79,7 +84,7 @@ async fn repeat_of_a_numbered_stream_that_runs_is_not_told_that_it_was_executed(
     let broker = broker_with(1);
     let (_, token) = lease(&broker).await;
     let call = || numbered(&token, 1, "stream", r#"{"count":300,"interval":"1s"}"#);
-    let _running = broker.stream_on_lease(call()).unwrap();
+    let _running = broker.stream_on_lease(call()).await.unwrap();
     let again = broker.execute_on_lease(call()).await.unwrap_err();
     assert!(matches!(again.error, Error::AlreadyExecuted));
     assert_eq!(again.executed, Some(Executed::Unknown));

@@ -124,6 +124,7 @@ fn one_shot(call: CallRequest) -> PoolCall {
         waiting: Waiting::default(),
         call,
         request: None,
+        place: None,
     }
 }
 

@@ -186,10 +186,10 @@ async fn streams_are_never_replayed() {
     let broker = broker_with(1);
     let (_, token) = lease(&broker).await;
     let call = || numbered(&token, 1, "stream", r#"{"count":3}"#);
-    let mut stream = broker.stream_on_lease(call()).unwrap();
+    let mut stream = broker.stream_on_lease(call()).await.unwrap();
     while stream.events.recv().await.is_some() {}
     stream.outcome.await.unwrap().unwrap();
-    let again = broker.stream_on_lease(call()).unwrap_err();
+    let again = broker.stream_on_lease(call()).await.unwrap_err();
     assert!(matches!(again.error, Error::AlreadyExecuted));
     let unary = broker.execute_on_lease(call()).await.unwrap_err();
     assert!(matches!(unary.error, Error::AlreadyExecuted));
@@ -200,11 +200,11 @@ async fn numbered_stream_whose_reader_goes_is_of_unknown_outcome() {
     let broker = broker_with(1);
     let (_, token) = lease(&broker).await;
     let call = || numbered(&token, 1, "stream", r#"{"count":300,"interval":"1s"}"#);
-    let mut stream = broker.stream_on_lease(call()).unwrap();
+    let mut stream = broker.stream_on_lease(call()).await.unwrap();
     stream.events.recv().await.unwrap();
     drop(stream);
     tokio::time::sleep(SECOND).await;
-    let again = broker.stream_on_lease(call()).unwrap_err();
+    let again = broker.stream_on_lease(call()).await.unwrap_err();
     assert!(matches!(again.error, Error::OutcomeUnknown { .. }), "{again:?}");
 }
 
