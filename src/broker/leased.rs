@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Broker, PoolEntry, replay::Ledger};
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 
 /// A lease's session, and what is known of the lease.
 ///
-/// Lock discipline: `held` is a leaf, taken for a moment to put a session in or take it out. `ledger` may be held while
+/// Lock discipline: `held` and `settling` are leaves, taken for a moment to put something in or take it out. `ledger` may be held while
 /// the lease table is asked, never the other way round.
 #[derive(Debug)]
 pub struct LeasedSession {
@@ -50,6 +51,8 @@ pub struct LeasedSession {
     discard: AtomicBool,
     /// The session between calls; whoever runs a call has taken it out.
     held: Mutex<Option<Held>>,
+    /// Cancelled once the session is settled after a call that was stopped in the middle.
+    settling: Mutex<CancellationToken>,
 }
 
 /// Who a lease is for.
@@ -63,6 +66,8 @@ pub(super) struct Holder {
 impl LeasedSession {
     /// A lease's session; `held` goes in later if a stream keeps it.
     pub(super) fn new(number: u64, id: String, held: &Held, holder: Holder) -> Self {
+        let settled = CancellationToken::new();
+        settled.cancel();
         Self {
             number,
             id,
@@ -78,6 +83,7 @@ impl LeasedSession {
             fence: Arc::clone(held.fence()),
             discard: AtomicBool::new(false),
             held: Mutex::new(None),
+            settling: Mutex::new(settled),
         }
     }
 
@@ -102,6 +108,33 @@ impl LeasedSession {
 
     pub(super) fn take(&self) -> Option<Held> {
         self.held.lock().take()
+    }
+
+    /// Notes that the session is being settled, until the guard is dropped.
+    pub(super) fn settling(&self) -> DropGuard {
+        let settling = CancellationToken::new();
+        *self.settling.lock() = settling.clone();
+        settling.drop_guard()
+    }
+
+    /// Returns once the session is not being settled, or the lease has ended.
+    pub(super) async fn when_settled(&self) {
+        let settling = self.settling.lock().clone();
+        if settling.is_cancelled() || !self.is_open() {
+            return;
+        }
+        tokio::select! {
+            () = settling.cancelled() => {}
+            () = self.fence.when_shut() => {}
+        }
+    }
+
+    /// As [`LeasedSession::when_settled`] for a numbered call; one that repeats another needs no session.
+    pub(super) async fn when_ready(&self, seqno: u64) {
+        let new = self.ledger.lock().is_next(seqno);
+        if new {
+            self.when_settled().await;
+        }
     }
 
     /// Gives the session back to its pool.

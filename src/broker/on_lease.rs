@@ -39,6 +39,7 @@ impl Broker {
         inspect(&leased.entry, &ask.call.operation).map_err(|failure| failure.lease(leased.id.clone()))?;
         match ask.numbered {
             None => {
+                leased.when_settled().await;
                 let turn = self.begin(&leased)?;
                 turn.run(ask.call, Sink::collect(UNARY_LIMIT)).await
             }
@@ -60,6 +61,7 @@ impl Broker {
             fingerprint,
             field: "seqno",
         };
+        leased.when_ready(seqno).await;
         let mut ledger = leased.ledger.lock();
         let repeat = ledger
             .admit(seqno, &ask, &mut self.replays.lock().answers)
@@ -183,12 +185,13 @@ impl Turn {
             Err(failure) => Err(self.place(failure)),
         };
         self.note(&result);
-        self.put_back(outcome.after, outcome.shut).await;
+        self.put_back(outcome.after, outcome.shut);
         result
     }
 
-    /// Returns the session to the lease, settled first if it must be.
-    async fn put_back(mut self, after: After, shut: bool) {
+    /// Returns the session to the lease; one that must be settled first follows later, so that the answer need not
+    /// wait for it.
+    fn put_back(mut self, after: After, shut: bool) {
         let Some(held) = self.held.take() else {
             return;
         };
@@ -206,11 +209,7 @@ impl Turn {
                     .return_to_lease(&self.leased, held, GiveBack::Interrupted)
                     .ok();
             }
-            After::Settle => {
-                // In a task: if this caller goes now, the session still gets back to its lease.
-                let settling = broker.settle(Arc::clone(&self.leased), held);
-                self.broker.runtime.spawn(settling).await.ok();
-            }
+            After::Settle => broker.settle_later(&self.leased, held),
         }
     }
 
@@ -245,8 +244,7 @@ impl Drop for Turn {
             self.leased.pool().record_call(false, elapsed);
             let cancelled = Failure::from(Error::Cancelled).executed(self.meter.executed());
             self.note(&Err(cancelled));
-            let settled = Arc::clone(&self.broker).settle(Arc::clone(&self.leased), held);
-            self.broker.runtime.spawn(settled);
+            self.broker.settle_later(&self.leased, held);
         }
     }
 }
@@ -264,7 +262,18 @@ pub(super) fn cut_failure(error: Error, executed: Executed) -> Failure {
 }
 
 impl Broker {
-    /// Settles a session after a call that was dropped, and returns it to its lease, or ends the lease.
+    /// Settles a session in a task of its own; the lease's next call waits for it.
+    fn settle_later(self: &Arc<Self>, leased: &Arc<LeasedSession>, held: Held) {
+        // Before anybody is answered, so that the next call finds it.
+        let settling = leased.settling();
+        let settled = Arc::clone(self).settle(Arc::clone(leased), held);
+        self.runtime.spawn(async move {
+            settled.await;
+            drop(settling);
+        });
+    }
+
+    /// Settles a session after a call that was stopped in the middle, and returns it to its lease, or ends the lease.
     async fn settle(self: Arc<Self>, leased: Arc<LeasedSession>, mut held: Held) {
         if self.leases.find(leased.number).is_err() {
             // The lease has ended: the pool settles the session in its own time.

@@ -192,6 +192,11 @@ impl Ledger {
         }
     }
 
+    /// Whether this is the number of a new call.
+    pub(super) const fn is_next(&self, seqno: u64) -> bool {
+        seqno == self.last + 1
+    }
+
     /// The call with this number: `None` if it is new.
     fn known(&self, seqno: u64) -> Result<Option<&Repeatable>, Denied> {
         let next = self.last + 1;

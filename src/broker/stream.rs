@@ -63,6 +63,7 @@ impl Broker {
         let leased = self.find_lease(&ask.token)?;
         inspect(&leased.entry, &ask.call.operation).map_err(|failure| failure.lease(leased.id.clone()))?;
         let Some((seqno, fingerprint)) = ask.numbered else {
+            leased.when_settled().await;
             let turn = self.begin(&leased)?;
             return Ok(stream(turn.info(), |sink| turn.run(ask.call, sink)));
         };
@@ -70,6 +71,7 @@ impl Broker {
             fingerprint,
             field: "seqno",
         };
+        leased.when_ready(seqno).await;
         let mut ledger = leased.ledger.lock();
         ledger
             .admit_stream(seqno, &repeat)

@@ -74,6 +74,8 @@ async fn forced_delete_does_not_wait_for_a_lease_that_is_being_made() {
 struct Seen {
     interrupted: AtomicBool,
     settled: AtomicBool,
+    /// Seconds that settling takes.
+    settling: AtomicU32,
     executes: AtomicU32,
 }
 
@@ -121,8 +123,12 @@ impl Session for StubSession {
         .boxed()
     }
     fn settle(&mut self) -> BoxFuture<'_, Result<(), SessionLost>> {
-        self.0.settled.store(true, Ordering::SeqCst);
-        std::future::ready(Ok(())).boxed()
+        async {
+            tokio::time::sleep(SECOND * self.0.settling.load(Ordering::SeqCst)).await;
+            self.0.settled.store(true, Ordering::SeqCst);
+            Ok(())
+        }
+        .boxed()
     }
     // "Called between calls only": nothing here says that it is asked in the middle of one.
     fn cleanliness(&self) -> Cleanliness {
@@ -195,6 +201,60 @@ async fn session_whose_call_was_cut_by_a_revoke_is_settled_before_anyone_else_ha
         next.session_id != opened.leased.session_id || seen.settled.load(Ordering::SeqCst),
         "the next holder got a session in the middle of a call"
     );
+}
+
+/// A lease whose call has just timed out, on a session that takes 3 s to settle.
+async fn timed_out() -> (Arc<Broker>, Arc<Seen>, String) {
+    let (broker, seen) = stub_broker();
+    seen.settling.store(3, Ordering::SeqCst);
+    let (_, token) = lease(&broker).await;
+    let started = broker.clock().now();
+    let mut hangs = numbered(&token, 1, "hang", "{}");
+    hangs.call.timeout = Some(SECOND);
+    let failure = broker.execute_on_lease(hangs).await.unwrap_err();
+    assert!(
+        matches!(failure.error, Error::ExecuteTimeout { .. }),
+        "{failure:?}"
+    );
+    assert_eq!(broker.clock().now().since(started), SECOND, "answered at once");
+    assert!(!seen.settled.load(Ordering::SeqCst));
+    (broker, seen, token)
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_after_one_that_timed_out_begins_when_the_session_is_settled() {
+    for seqno in [0, 2] {
+        let (broker, seen, token) = timed_out().await;
+        let mut next = numbered(&token, seqno, "echo", "1");
+        next.numbered = next.numbered.filter(|_| seqno > 0);
+        let running = broker.execute_on_lease(next);
+        let (answer, ()) = tokio::join!(running, async {
+            tokio::time::sleep(SECOND).await;
+            assert_eq!(seen.executes.load(Ordering::SeqCst), 1, "it has to wait");
+        });
+        answer.unwrap();
+        assert!(seen.settled.load(Ordering::SeqCst));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stream_after_a_call_that_timed_out_begins_when_the_session_is_settled() {
+    let (broker, seen, token) = timed_out().await;
+    let next = numbered(&token, 2, "echo", "1");
+    let stream = broker.stream_on_lease(next).await.unwrap();
+    stream.outcome.await.unwrap().unwrap();
+    assert!(seen.settled.load(Ordering::SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_released_while_its_session_settles_frees_it_only_settled() {
+    let (broker, seen, token) = timed_out().await;
+    assert_eq!(broker.release(&token, false), End::Released);
+    let (next, _) = tokio::join!(
+        broker.acquire_lease(acquire_in(SECOND * 30)),
+        tokio::task::yield_now()
+    );
+    assert!(seen.settled.load(Ordering::SeqCst), "{next:?}");
 }
 
 #[tokio::test(start_paused = true)]
