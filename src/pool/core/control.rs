@@ -137,6 +137,11 @@ impl Core {
         !self.paused && self.ending.is_none() && !failing
     }
 
+    #[cfg(test)]
+    pub(crate) const fn is_failing(&self) -> bool {
+        self.dialing.failing.is_some()
+    }
+
     /// Those who wait, in the order in which they would be served now.
     pub(crate) fn waiters(&self, now: Time) -> impl Iterator<Item = &Waiter> {
         self.waiters.in_order(now, self.settings.ageing)

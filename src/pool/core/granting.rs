@@ -68,8 +68,30 @@ impl Core {
             return self.unreachable(now);
         }
         let limit = self.settings.max_waiters;
-        (self.waiters.len() >= limit && !(probe_helps && self.waiters.is_empty()))
+        let most = if wanted.wait {
+            limit.max(self.coming(now))
+        } else {
+            limit
+        };
+        (self.waiters.len() >= most && !(probe_helps && self.waiters.is_empty()))
             .then_some(Refusal::QueueFull { limit })
+    }
+
+    /// Sessions that are being opened or could be. Nobody has to give one back for those who wait for them, so they
+    /// are no queue. While the backend fails that is one, once its pause has passed: without a caller no pool would
+    /// ever find out that its backend is back.
+    fn coming(&self, now: Time) -> u32 {
+        if self.paused {
+            return 0;
+        }
+        let counts = self.sessions.counts();
+        let dialing = counts.dialing - self.useless_dials;
+        let places = self.cap().saturating_sub(counts.total());
+        match &self.dialing.failing {
+            None => dialing + places,
+            Some(failing) if now < failing.retry_at => dialing,
+            Some(_) => dialing.max(places.min(1)),
+        }
     }
 
     fn enqueue(&mut self, now: Time, wanted: Wanted) -> WaiterKey {

@@ -1,5 +1,6 @@
 //! Tests of the pool: a scripted backend, and a file for each group.
 
+mod admission;
 mod basics;
 mod control;
 mod failures_core;

@@ -9,7 +9,7 @@ use crate::{
     backend::DialErrorKind,
     clock::Time,
     pool::{
-        Ending, HealthSettings, Priority, Settings,
+        Ending, HealthSettings, Priority, Refusal, Settings,
         core::{Action, Core, Grant, Release, Reply, SessionKey, SessionState, WaiterKey, Wanted},
     },
 };
@@ -121,14 +121,14 @@ struct Model {
     paused: bool,
 }
 
-fn settings(min: u32, max: u32) -> Settings {
+fn settings(min: u32, max: u32, max_waiters: u32) -> Settings {
     Settings {
         min_sessions: min,
         max_sessions: max,
         max_idle: max.max(1),
         max_lifetime: Duration::from_secs(40),
         idle: Duration::from_secs(20),
-        max_waiters: 12,
+        max_waiters,
         health: Some(HealthSettings {
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(1),
@@ -139,8 +139,8 @@ fn settings(min: u32, max: u32) -> Settings {
 }
 
 impl Model {
-    fn new(min: u32, max: u32) -> Self {
-        let settings = settings(min, max);
+    fn new(min: u32, max: u32, max_waiters: u32) -> Self {
+        let settings = settings(min, max, max_waiters);
         let mut model = Self {
             core: Core::new(Time::ZERO, 3, 99, settings.clone()),
             settings,
@@ -262,14 +262,31 @@ impl Model {
             tag,
         };
         let queued = self.waiting.iter().any(|waiter| waiter.deadline > self.now);
+        let ahead = self.waiting.iter().filter(|waiter| waiter.deadline > self.now);
+        let (ahead, limit) = (ahead.count(), self.settings.max_waiters as usize);
+        let places = (self.core.cap() as usize).saturating_sub(self.sessions.len());
+        let (dialing, failing) = (self.count(SessionState::Dialing), self.core.is_failing());
+        let idle = self.count(SessionState::Idle);
         match self.core.acquire(self.now, wanted) {
             Reply::Granted(grant) => {
                 assert!(!queued && !self.paused, "no newcomer passes the queue");
                 assert_eq!(self.sessions.get(&grant.session), Some(&SessionState::Idle));
                 self.note_grant(grant);
             }
+            Reply::Refused(Refusal::QueueFull { .. }) => {
+                let welcome = if wait && !self.paused && !failing {
+                    places
+                } else {
+                    0
+                };
+                assert!(ahead >= limit.max(welcome), "there was room for one more");
+            }
             Reply::Refused(_) => {}
             Reply::Waiting(key) => {
+                let probed = usize::from(ahead == 0 && idle > 0);
+                let places = if failing { places.min(1) } else { places };
+                let most = limit.max(places + dialing).max(probed);
+                assert!(ahead < most, "no more wait than may");
                 let arrived = self.now;
                 self.waiting.push(Waiting {
                     tag,
@@ -318,7 +335,7 @@ impl Model {
     }
 
     fn resize(&mut self, min: u32, max: u32) {
-        self.settings = settings(min, max);
+        self.settings = settings(min, max, self.settings.max_waiters);
         self.core.reconfigure(self.now, self.settings.clone());
         self.absorb(None);
     }
@@ -514,9 +531,10 @@ proptest! {
     fn every_rule_holds_after_every_event(
         min in 0..3_u32,
         max in 1..6_u32,
+        max_waiters in prop_oneof![Just(0), 1..4_u32, Just(12)],
         steps in prop::collection::vec(step(), 1..250),
     ) {
-        let mut model = Model::new(min.min(max), max);
+        let mut model = Model::new(min.min(max), max, max_waiters);
         for step in &steps {
             model.run(step);
             model.check();
