@@ -105,7 +105,8 @@ fn told(failure: &Failure) -> usize {
     failure.to_string().len() + metadata
 }
 
-fn payload(answer: &Answer) -> usize {
+/// What an answer has to carry, in bytes.
+pub(super) fn payload(answer: &Answer) -> usize {
     let output = match &answer.output {
         Output::None => 0,
         Output::Json(text) => text.len(),

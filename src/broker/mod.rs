@@ -45,7 +45,9 @@ pub use self::{
     pools::{PoolEntry, PoolTable},
     renew::Renewed,
     replay::Fingerprint,
-    session::{OpenSession, Opened, Outbox, QUEUED_CALLS, SessionCall, SessionInput, SessionOutput},
+    session::{
+        OpenSession, Opened, Outbound, Outbox, QUEUED_CALLS, SessionCall, SessionInput, SessionOutput, outbox,
+    },
     stream::CallStream,
 };
 use crate::{

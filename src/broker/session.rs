@@ -5,14 +5,21 @@
 
 mod input;
 mod messages;
+mod queue;
 mod running;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::{FutureExt, Stream, StreamExt};
 
-pub use self::messages::{Opened, Outbox, SessionCall, SessionInput, SessionOutput};
-use self::running::{Ran, Running};
+pub use self::{
+    messages::{Opened, Outbound, Outbox, SessionCall, SessionInput, SessionOutput, outbox},
+    queue::QUEUED_CALLS,
+};
+use self::{
+    queue::Queue,
+    running::{Ran, Running},
+};
 use super::{
     Broker, LeasedSession, Waiting, call::After, end_error, execute::inspect, leased::Holder,
     on_lease::cut_failure,
@@ -23,9 +30,6 @@ use crate::{
     pool::{GiveBack, Held},
 };
 
-/// Calls that may wait behind the running one.
-pub const QUEUED_CALLS: usize = 16;
-
 /// An open session. Drive it; dropped, its session is closed.
 #[derive(Debug)]
 pub struct OpenSession {
@@ -33,7 +37,7 @@ pub struct OpenSession {
     leased: Arc<LeasedSession>,
     held: Option<Held>,
     out: Outbox,
-    queue: VecDeque<SessionCall>,
+    queue: Queue,
     running: Option<Running>,
     last_id: u64,
     /// The stream's half-close has come: finish what is queued, then release.
@@ -105,7 +109,7 @@ impl Broker {
             leased,
             held: Some(held),
             out,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             running: None,
             last_id: 0,
             half_closed: false,
@@ -120,19 +124,22 @@ impl OpenSession {
     /// at the half-close.
     pub async fn drive(mut self, mut inbound: impl Stream<Item = Option<SessionInput>> + Send + Unpin) {
         let over = self.turn_over(&mut inbound).await;
-        self.take_arrived(&mut inbound);
-        self.end(over).await;
+        let left = self.left(&mut inbound);
+        self.end(over, left).await;
     }
 
-    /// Queues the calls that have arrived unread, so that they too are told that they were not executed.
-    fn take_arrived(&mut self, inbound: &mut (impl Stream<Item = Option<SessionInput>> + Unpin)) {
-        while self.queue.len() < QUEUED_CALLS {
+    /// The calls that were not begun. Those that have arrived unread are among them: they too are told that they were
+    /// not executed.
+    fn left(&mut self, inbound: &mut (impl Stream<Item = Option<SessionInput>> + Unpin)) -> Vec<u64> {
+        let mut left = self.queue.drain();
+        while left.len() < QUEUED_CALLS {
             match inbound.next().now_or_never() {
-                Some(Some(Some(SessionInput::Call(call)))) => self.queue.push_back(call),
+                Some(Some(Some(SessionInput::Call(call)))) => left.push(call.id),
                 Some(Some(Some(_))) => {}
-                Some(Some(None) | None) | None => return,
+                Some(Some(None) | None) | None => break,
             }
         }
+        left
     }
 
     async fn turn_over(&mut self, inbound: &mut (impl Stream<Item = Option<SessionInput>> + Unpin)) -> Over {
@@ -180,12 +187,10 @@ impl OpenSession {
             return Err(Over::Broken(invalid("call.id", message)));
         }
         self.last_id = call.id;
-        if self.queue.len() >= QUEUED_CALLS {
-            let limit = u32::try_from(QUEUED_CALLS).unwrap_or(u32::MAX);
-            return self.refuse(call.id, Error::QueueFull { limit }).await;
+        match self.queue.push(call) {
+            Ok(()) => Ok(()),
+            Err(full) => self.refuse(next, full).await,
         }
-        self.queue.push_back(call);
-        Ok(())
     }
 
     async fn cancel(&mut self, id: u64) -> Result<(), Over> {
@@ -193,8 +198,7 @@ impl OpenSession {
             running.cancel.cancel();
             return Ok(());
         }
-        if let Some(at) = self.queue.iter().position(|call| call.id == id) {
-            self.queue.remove(at);
+        if self.queue.remove(id) {
             return self.refuse(id, Error::Cancelled).await;
         }
         Ok(())
@@ -203,7 +207,7 @@ impl OpenSession {
     /// Starts the next call if none runs. Calls that cannot run are answered on the way.
     async fn start_next(&mut self) -> Result<(), Over> {
         while self.running.is_none() {
-            let Some(call) = self.queue.pop_front() else {
+            let Some(call) = self.queue.pop() else {
                 return Ok(());
             };
             let id = call.id;
@@ -272,7 +276,7 @@ impl OpenSession {
     }
 
     /// Gives the session back, and tells the caller why unless it knows.
-    async fn end(mut self, over: Over) {
+    async fn end(mut self, over: Over, left: Vec<u64>) {
         let interrupted = self.stop_running().await || self.unsettled;
         let (end, how) = match &over {
             Over::Finished => (End::Released, GiveBack::Used),
@@ -297,32 +301,26 @@ impl OpenSession {
         } else {
             self.leased.failure(end_error(end))
         };
-        self.say_goodbye(last_word).await;
+        self.say_goodbye(last_word, left).await;
     }
 
-    /// Fails what is still queued, and then the stream itself.
-    async fn say_goodbye(mut self, failure: Failure) {
-        for call in std::mem::take(&mut self.queue) {
+    /// Fails the calls that were not begun, and then the stream itself.
+    async fn say_goodbye(self, failure: Failure, left: Vec<u64>) {
+        let clock = self.broker.clock();
+        for id in left {
             let refused = cut_failure(failure.error.clone(), Executed::No);
             let refused = Failure {
                 place: failure.place.clone(),
                 ..refused
             };
-            if running::emit(
-                &self.out,
-                self.broker.clock(),
-                call.id,
-                SessionOutput::Error(refused),
-            )
-            .await
-            .is_err()
-            {
+            let refused = SessionOutput::Error(refused);
+            if running::emit(&self.out, clock, id, refused).await.is_err() {
                 return;
             }
         }
         let failure = failure.executed(Executed::No);
         // Whoever does not read any more need not know.
-        running::emit(&self.out, self.broker.clock(), 0, SessionOutput::Error(failure))
+        running::emit(&self.out, clock, 0, SessionOutput::Error(failure))
             .await
             .ok();
     }

@@ -6,8 +6,6 @@ mod tests;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
@@ -20,7 +18,7 @@ use super::{
     status::status,
 };
 use crate::{
-    broker::{AcquireLease, Broker, Place, QUEUED_CALLS, RequestId},
+    broker::{self, AcquireLease, Broker, Place, QUEUED_CALLS, RequestId},
     clock::Clock,
     error::{Error, Executed, Failure, Faults},
     proto::{self, broker_service_server::BrokerService},
@@ -31,10 +29,6 @@ const TOKENS: usize = 500;
 
 /// Time for the message that opens a session: a caller that sends none must not keep a stream for ever.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
-
-/// Messages in flight to an open session's caller: events of at most 64 KiB make 1 MiB of a stream. Whole answers may
-/// be 4 MiB each, so a caller that pipelines those and does not read can hold 64 MiB, for 30 s.
-const OUTBOX: usize = 16;
 
 /// The data plane on the wire.
 #[derive(Clone, Debug)]
@@ -123,7 +117,7 @@ impl BrokerApi {
         decode::required(&open.pool, "open.pool", &mut faults);
         let waiting = caller.waiting(open.options.as_ref(), "open.options", &mut faults);
         faults.into_result(())?;
-        let (out, outbox) = mpsc::channel(OUTBOX);
+        let (out, outbound) = broker::outbox();
         let (opened, session) = {
             let _permit = permit(caller)?;
             self.broker.open_session(&open.pool, &waiting, out).await?
@@ -139,7 +133,7 @@ impl BrokerApi {
         };
         let inbound = inbound.map(decode::session_message);
         tokio::spawn(session.drive(inbound));
-        let rest = ReceiverStream::new(outbox).map(|(id, output)| Ok(encode::session_output(id, output)));
+        let rest = outbound.map(|(id, output)| Ok(encode::session_output(id, output)));
         let first = futures_util::stream::once(std::future::ready(Ok(first)));
         Ok(Box::pin(first.chain(rest)))
     }

@@ -309,6 +309,7 @@ fn session_input(request: proto::OpenSessionRequest) -> SessionInput {
     match request.message {
         Some(Message::Call(call)) => SessionInput::Call(SessionCall {
             id: call.id,
+            bytes: call.encoded_len(),
             stream: call.stream,
             more_input: call.more_input,
             request: session_call(call.operation),

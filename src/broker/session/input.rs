@@ -21,8 +21,7 @@ impl OpenSession {
             let message = "no such call was sent yet";
             return Err(Over::Broken(invalid("input.call_id", message)));
         }
-        if let Some(at) = self.queue.iter().position(|call| call.id == id) {
-            self.queue.remove(at);
+        if self.queue.remove(id) {
             let message = "input came before its call was given credit: wait for input_credit";
             let failure = invalid("input", message);
             return self.emit(id, SessionOutput::Error(failure)).await;

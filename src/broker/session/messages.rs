@@ -1,11 +1,16 @@
 //! What an open session's stream carries, each way.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::super::{Answer, CallRequest, Info, LeasedSession};
+use super::super::{Answer, CallRequest, Info, LeasedSession, answers::payload};
 use crate::{backend::Event, error::Failure, lease::Status};
 
 /// A message to an open session.
@@ -42,6 +47,8 @@ pub struct SessionCall {
     pub stream: bool,
     /// Whether the body goes on in input messages.
     pub more_input: bool,
+    /// Bytes of its message.
+    pub bytes: usize,
 }
 
 /// A message from an open session; each goes with a call's id, or 0.
@@ -72,5 +79,119 @@ pub struct Opened {
     pub input_credit: u32,
 }
 
+/// Messages in flight to a caller at most: events, and answers no larger than one, are 64 KiB each and so make 1 MiB.
+const MESSAGES: usize = 16;
+
+/// Bytes of an answer that is bounded by its number alone.
+const SMALL: usize = 64 << 10;
+
+/// Bytes of larger answers in flight at most: as much as the largest one. Beside them there is the one that waits for
+/// room, and the next call begins only after it.
+const ROOM: u32 = 4 << 20;
+
+/// A way for messages to a caller, and its two ends.
+#[must_use]
+pub fn outbox() -> (Outbox, Outbound) {
+    let (messages, received) = mpsc::channel(MESSAGES);
+    let room = Arc::new(Semaphore::new(ROOM as usize));
+    (Outbox { messages, room }, Outbound(received))
+}
+
 /// Where the session's messages go.
-pub type Outbox = mpsc::Sender<(u64, SessionOutput)>;
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    messages: mpsc::Sender<Parcel>,
+    room: Arc<Semaphore>,
+}
+
+/// Where they come out: the caller's end.
+#[derive(Debug)]
+pub struct Outbound(mpsc::Receiver<Parcel>);
+
+/// A message and the room it takes until it is taken out.
+#[derive(Debug)]
+struct Parcel {
+    id: u64,
+    output: SessionOutput,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// A message that was not sent.
+#[derive(Debug)]
+pub(super) enum Unsent {
+    /// There is no room now.
+    Full(SessionOutput),
+    /// Nobody receives any more.
+    Closed,
+}
+
+impl Outbox {
+    /// Sends a message if there is room.
+    pub(super) fn try_send(&self, id: u64, output: SessionOutput) -> Result<(), Unsent> {
+        let room = match cost(&output) {
+            0 => None,
+            cost => match Arc::clone(&self.room).try_acquire_many_owned(cost) {
+                Ok(room) => Some(room),
+                Err(_) => return Err(Unsent::Full(output)),
+            },
+        };
+        let parcel = Parcel {
+            id,
+            output,
+            _room: room,
+        };
+        match self.messages.try_send(parcel) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(parcel)) => Err(Unsent::Full(parcel.output)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Unsent::Closed),
+        }
+    }
+
+    /// Sends a message once there is room; if the caller goes, what it has not read goes too, and there is room. Only
+    /// the running call sends what takes room, so that nothing else can wait behind it.
+    pub(super) async fn send(&self, id: u64, output: SessionOutput) -> Result<(), Unsent> {
+        let room = match cost(&output) {
+            0 => None,
+            cost => Arc::clone(&self.room).acquire_many_owned(cost).await.ok(),
+        };
+        let parcel = Parcel {
+            id,
+            output,
+            _room: room,
+        };
+        self.messages.send(parcel).await.map_err(|_| Unsent::Closed)
+    }
+
+    /// Returns once nobody receives any more.
+    pub(super) async fn closed(&self) {
+        self.messages.closed().await;
+    }
+}
+
+/// The room that a message takes.
+fn cost(output: &SessionOutput) -> u32 {
+    let (SessionOutput::Result(answer) | SessionOutput::End(answer)) = output else {
+        return 0;
+    };
+    let bytes = payload(answer);
+    if bytes <= SMALL {
+        return 0;
+    }
+    u32::try_from(bytes).unwrap_or(ROOM).min(ROOM)
+}
+
+impl Outbound {
+    /// The next message and the call it belongs to; `None` when the session is over.
+    pub async fn recv(&mut self) -> Option<(u64, SessionOutput)> {
+        self.next().await
+    }
+}
+
+impl Stream for Outbound {
+    type Item = (u64, SessionOutput);
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let parcel = self.0.poll_recv(cx);
+        parcel.map(|parcel| parcel.map(|parcel| (parcel.id, parcel.output)))
+    }
+}

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{OpenSession, Outbox, SessionOutput, input, invalid};
+use super::{OpenSession, Outbox, SessionOutput, input, invalid, messages::Unsent};
 use crate::{
     backend::{Body, BodyChunk, BodyReader, Event, Sink},
     broker::{
@@ -370,15 +370,15 @@ pub(super) struct Unread;
 
 /// Sends a message, for as long as a caller may leave it unread.
 pub(super) async fn emit(out: &Outbox, clock: &Clock, id: u64, output: SessionOutput) -> Result<(), Unread> {
-    let output = match out.try_send((id, output)) {
+    let output = match out.try_send(id, output) {
         Ok(()) => return Ok(()),
-        Err(mpsc::error::TrySendError::Closed(_)) => return Err(Unread),
-        Err(mpsc::error::TrySendError::Full(output)) => output,
+        Err(Unsent::Closed) => return Err(Unread),
+        Err(Unsent::Full(output)) => output,
     };
     let deadline = clock.now() + READER;
     tokio::select! {
         biased;
-        sent = out.send(output) => sent.map_err(|_| Unread),
+        sent = out.send(id, output) => sent.map_err(|_| Unread),
         () = clock.sleep_until(deadline) => Err(Unread),
     }
 }

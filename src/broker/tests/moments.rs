@@ -166,8 +166,8 @@ fn stub_broker() -> (Arc<Broker>, Arc<Seen>) {
 
 type Inbound = mpsc::UnboundedSender<Option<SessionInput>>;
 
-async fn open(broker: &Arc<Broker>) -> (Opened, Inbound, mpsc::Receiver<(u64, SessionOutput)>) {
-    let (out, outbound) = mpsc::channel(16);
+async fn open(broker: &Arc<Broker>) -> (Opened, Inbound, Outbound) {
+    let (out, outbound) = outbox();
     let (opened, session) = broker
         .open_session("echo", &Waiting::default(), out)
         .await
@@ -183,6 +183,7 @@ fn call(id: u64, request: CallRequest, stream: bool, more_input: bool) -> Option
         request: Ok(request),
         stream,
         more_input,
+        bytes: 0,
     }))
 }
 

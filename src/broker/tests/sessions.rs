@@ -10,12 +10,14 @@ use crate::backend::Event;
 struct Caller {
     opened: Opened,
     inbound: mpsc::UnboundedSender<Option<SessionInput>>,
-    outbound: mpsc::Receiver<(u64, SessionOutput)>,
+    outbound: Outbound,
     next_id: u64,
+    /// Bytes that the next calls' messages are said to have.
+    bytes: usize,
 }
 
 async fn open(broker: &Arc<Broker>) -> Caller {
-    let (out, outbound) = mpsc::channel(16);
+    let (out, outbound) = outbox();
     let (opened, session) = broker
         .open_session("echo", &Waiting::default(), out)
         .await
@@ -27,6 +29,7 @@ async fn open(broker: &Arc<Broker>) -> Caller {
         inbound,
         outbound,
         next_id: 1,
+        bytes: 0,
     }
 }
 
@@ -47,6 +50,7 @@ impl Caller {
             request: Ok(operation(name, params)),
             stream,
             more_input,
+            bytes: self.bytes,
         }));
         id
     }
@@ -197,6 +201,61 @@ async fn seventeenth_queued_call_is_refused_alone() {
     for id in 1..=17 {
         assert_eq!(caller.next().await.0, id);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_are_bounded_in_bytes_too() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    caller.call("sleep", r#"{"duration":"5s"}"#);
+    tokio::task::yield_now().await;
+    caller.bytes = 3 << 20;
+    let (large, refused) = (caller.call("echo", "2"), caller.call("echo", "3"));
+    caller.bytes = 1 << 20;
+    let small = caller.call("echo", "4");
+    let (id, failure) = caller.error().await;
+    assert_eq!((id, failure.executed), (refused, Some(Executed::No)));
+    assert!(matches!(failure.error, Error::NoRoom { .. }), "{failure:?}");
+    caller.send(SessionInput::Cancel { call_id: large });
+    assert_eq!(caller.error().await.0, large);
+    caller.bytes = 3 << 20;
+    let again = caller.call("echo", "5");
+    for id in [1, small, again] {
+        assert_eq!(caller.next().await.0, id);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_reads_are_bounded_in_bytes_too() {
+    let broker = broker_with(1);
+    let pool = Arc::clone(&broker.pools.get("echo").unwrap().pool);
+    let mut caller = open(&broker).await;
+    for _ in 0..5 {
+        caller.call("stream", r#"{"count":40,"size":65536}"#);
+    }
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(
+        pool.stats().requests,
+        2,
+        "one answer is there, the next waits for room"
+    );
+    for id in 1..=5 {
+        assert_eq!(caller.next().await.0, id);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn caller_that_goes_while_an_answer_waits_for_room_frees_the_session_at_once() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    for _ in 0..2 {
+        caller.call("stream", r#"{"count":40,"size":65536}"#);
+    }
+    tokio::time::sleep(SECOND).await;
+    let started = broker.clock().now();
+    drop(caller);
+    lease(&broker).await;
+    assert_eq!(broker.clock().now().since(started), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
