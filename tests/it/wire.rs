@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use prost_types::{Struct, Value, value::Kind};
 use sublet::proto::{
-    Endpoint, ExecuteRequest, ExecuteStreamRequest, Operation, PoolSpec, Sizing, Timeouts, event::Event,
-    operation::Input, result::Output,
+    AcquireLeaseRequest, AcquireOptions, Call, Endpoint, ExecuteRequest, ExecuteStreamRequest, Open,
+    OpenSessionRequest, Operation, PoolSpec, Sizing, Timeouts, event::Event, open_session_request,
+    open_session_response, operation::Input, result::Output,
 };
+use tokio_stream::StreamExt as _;
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 
@@ -220,4 +222,76 @@ async fn fence_rises_over_a_restart() {
         app.stop().await;
     }
     assert!(fences.is_sorted_by(|left, right| left < right), "{fences:?}");
+}
+
+fn large_call() -> OpenSessionRequest {
+    let operation = Operation {
+        body: vec![0; 5 << 20].into(),
+        ..operation("echo", "")
+    };
+    let call = Call {
+        id: 1,
+        operation: Some(operation),
+        ..Call::default()
+    };
+    OpenSessionRequest {
+        message: Some(open_session_request::Message::Call(call)),
+    }
+}
+
+#[tokio::test]
+async fn message_that_is_too_large_for_an_open_session_is_told_so_and_its_session_is_free() {
+    let app = App::start().await;
+    create(&app.address, "echo", echo(1)).await;
+    let mut broker = broker(&app.address);
+    let open = Open {
+        pool: "echo".to_owned(),
+        options: None,
+    };
+    let open = OpenSessionRequest {
+        message: Some(open_session_request::Message::Open(open)),
+    };
+    // The stream stays open on this side: it is the broker that ends it.
+    let messages = tokio_stream::iter([open, large_call()]).chain(tokio_stream::pending());
+    let mut answers = broker.open_session(messages).await.unwrap().into_inner();
+    let mut told = Vec::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        told.push((answer.call_id, answer.message.unwrap()));
+    }
+    use open_session_response::Message;
+    let [(0, Message::Opened(opened)), (0, Message::Error(error))] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(error.code, Code::InvalidArgument as i32);
+    assert!(error.message.contains("at most 4 MiB"), "{}", error.message);
+    let at_once = AcquireLeaseRequest {
+        options: Some(AcquireOptions {
+            wait_timeout: Some(span(Duration::ZERO)),
+            ..AcquireOptions::default()
+        }),
+        ..acquire("echo")
+    };
+    let lease = broker.acquire_lease(at_once).await.unwrap().into_inner();
+    let first = opened.lease.as_ref().unwrap();
+    assert_eq!(
+        lease.lease.unwrap().session_id,
+        first.session_id,
+        "released, not lost"
+    );
+}
+
+#[tokio::test]
+async fn first_message_that_is_too_large_is_told_so() {
+    let app = App::start().await;
+    let refused = broker(&app.address)
+        .open_session(tokio_stream::iter([large_call()]))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert_eq!(executed(&refused), "no");
+    assert!(
+        refused.message().contains("at most 4 MiB"),
+        "{}",
+        refused.message()
+    );
 }
