@@ -115,6 +115,8 @@ fn truthful(row: Row, executed: Option<Executed>) -> Row {
     match (row.code, executed) {
         (Code::Unavailable, Some(Executed::Yes | Executed::Unknown)) => Row {
             code: Code::Unknown,
+            // A repeat could be a second run.
+            retry_after: None,
             ..row
         },
         _ => row,

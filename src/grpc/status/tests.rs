@@ -175,3 +175,17 @@ fn unavailable_is_never_said_of_what_may_have_been_executed() {
     let status = status(&unavailable(BTreeMap::new()).executed(Executed::No));
     assert_eq!(status.code(), Code::Unavailable);
 }
+
+#[test]
+fn retry_is_advised_only_where_nothing_was_executed() {
+    for (executed, code, advised) in [
+        (Executed::No, Code::Unavailable, true),
+        (Executed::Unknown, Code::Unknown, false),
+    ] {
+        let status = status(&Failure::from(Error::BrokerDraining).executed(executed));
+        assert_eq!(status.code(), code);
+        assert_eq!(status.get_error_details().retry_info().is_some(), advised);
+        assert_eq!(status.metadata().contains_key("sublet-retry-after-ms"), advised);
+        assert_eq!(status.metadata().get("sublet-reason").unwrap(), "BROKER_DRAINING");
+    }
+}
