@@ -19,6 +19,9 @@ use super::{
 };
 use crate::backend::{CallError, Cleanliness, Completion, Fence, Operation, Session, SessionLost, Sink};
 
+/// A session that was granted.
+type Taken = Seat<Box<dyn Session>>;
+
 /// Waits for a session. Nothing happens before the first poll; dropping it gives up the place in the queue, and a
 /// session that was granted but not yet received goes to the next waiter in the same step.
 #[must_use = "it asks for nothing until it is polled"]
@@ -40,7 +43,7 @@ impl Acquire {
     }
 
     /// Asks at the first poll, looks for the answer at later ones.
-    fn answer(&mut self, cx: &Context<'_>) -> Option<Result<Box<Seat<Box<dyn Session>>>, Refusal>> {
+    fn answer(&mut self, cx: &Context<'_>) -> Option<Result<Box<Taken>, Refusal>> {
         let pool = self.pool.as_ref()?;
         if let Some(ticket) = self.ticket {
             return pool.exchange.poll(ticket, cx.waker());
@@ -106,12 +109,12 @@ pub struct Held {
     pool: Arc<Pool>,
     number: u64,
     /// `None` once it was given back: when nobody can ask any more.
-    seat: Option<Box<Seat<Box<dyn Session>>>>,
+    seat: Option<Box<Taken>>,
     gone: Gone,
 }
 
 impl Held {
-    const fn new(pool: Arc<Pool>, seat: Box<Seat<Box<dyn Session>>>) -> Self {
+    const fn new(pool: Arc<Pool>, seat: Box<Taken>) -> Self {
         Self {
             pool,
             number: seat.grant.number,
