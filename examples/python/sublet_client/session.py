@@ -5,7 +5,7 @@ import itertools
 import queue
 import threading
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import grpc
@@ -14,6 +14,7 @@ from sublet.v1 import broker_service_pb2_grpc as rpc
 
 from .answer import Answer, answer, operation
 from .errors import ConnectionLost, SubletError, from_rpc, from_status
+from .feeder import Feeder, Part
 
 
 class OpenSession:
@@ -25,6 +26,7 @@ class OpenSession:
         self._ids = itertools.count(1)
         self._sending = threading.Lock()
         self._waiting: dict[int, concurrent.futures.Future[Answer]] = {}
+        self._feeders: dict[int, Feeder] = {}
         self._broken: SubletError | None = None
         self._stream = stub.OpenSession(iter(self._sent.get, None), metadata=metadata)
         opened = self._first()
@@ -42,17 +44,25 @@ class OpenSession:
         params: Mapping[str, Any] | str | None = None,
         *,
         body: bytes = b"",
+        input: Iterable[Part] | Part | None = None,
         timeout: float | None = None,
     ) -> concurrent.futures.Future[Answer]:
-        """Sends an operation behind those before it and returns at once. At most `max_queued` may wait."""
+        """Sends an operation behind those before it and returns at once. At most `max_queued` may wait.
+
+        `input` is a body in parts, of any size, behind `body`. They are asked for in a thread of their own, once the
+        call runs and no faster than the backend takes them; if they raise, the call is cancelled and fails with that.
+        """
         future: concurrent.futures.Future[Answer] = concurrent.futures.Future()
         with self._sending:
             if self._broken is not None:
                 raise self._broken
             number = next(self._ids)
             self._waiting[number] = future
-            call = pb.Call(id=number, operation=operation(name, params, body, timeout))
+            work = operation(name, params, body, timeout)
+            call = pb.Call(id=number, operation=work, more_input=input is not None)
             self._sent.put(pb.OpenSessionRequest(call=call))
+            if input is not None:
+                self._feeders[number] = Feeder(number, input, self._sent.put)
         return future
 
     def execute(
@@ -61,16 +71,22 @@ class OpenSession:
         params: Mapping[str, Any] | str | None = None,
         *,
         body: bytes = b"",
+        input: Iterable[Part] | Part | None = None,
         timeout: float | None = None,
     ) -> Answer:
         """Runs an operation and waits for its answer."""
-        return self.submit(name, params, body=body, timeout=timeout).result()
+        return self.submit(name, params, body=body, input=input, timeout=timeout).result()
 
     def close(self, *, discard: bool = False) -> None:
         """Lets the calls that were sent finish and gives the session back; with `discard`, cancels them and closes
         the session."""
         if discard:
             self._stream.cancel()
+        else:
+            # What goes on feeding needs the stream's sending half.
+            with self._sending:
+                fed = [self._waiting[number] for number in self._feeders]
+            concurrent.futures.wait(fed)
         self._sent.put(None)
         self._reader.join()
 
@@ -105,6 +121,8 @@ class OpenSession:
                     end = from_status(response.error)
                 elif kind in ("error", "result"):
                     self._settle(response)
+                elif kind == "input_credit":
+                    self._grant(response)
         except grpc.RpcError as error:
             lost = from_rpc(error)
             # What the broker said inside the stream tells more than how the stream ended.
@@ -112,15 +130,35 @@ class OpenSession:
         with self._sending:
             self._broken = end
             waiting, self._waiting = self._waiting, {}
+            feeders, self._feeders = self._feeders, {}
+        for feeder in feeders.values():
+            feeder.stop()
         for future in waiting.values():
             future.set_exception(end)
+
+    def _grant(self, response: pb.OpenSessionResponse) -> None:
+        with self._sending:
+            feeder = self._feeders.get(response.call_id)
+        if feeder is not None:
+            feeder.grant(response.input_credit)
 
     def _settle(self, response: pb.OpenSessionResponse) -> None:
         with self._sending:
             future = self._waiting.pop(response.call_id, None)
+            feeder = self._feeders.pop(response.call_id, None)
+        if feeder is not None:
+            feeder.stop()
         if future is None:
             return
         if response.WhichOneof("message") == "error":
-            future.set_exception(from_status(response.error))
+            future.set_exception(_told(from_status(response.error), feeder))
         else:
             future.set_result(answer(response.result))
+
+
+def _told(error: SubletError, feeder: Feeder | None) -> BaseException:
+    """The input's own exception if that was why the call was cancelled; `error` becomes its cause."""
+    if feeder is None or feeder.failure is None:
+        return error
+    feeder.failure.__cause__ = error
+    return feeder.failure
