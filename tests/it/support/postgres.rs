@@ -1,7 +1,8 @@
 //! Throw-away PostgreSQL servers: one for all tests of a process, others for tests that stop theirs.
 //!
 //! A shell between the tests and the server reads a pipe that closes when the test process ends, however it ends, and
-//! then kills the server and removes its folder. `SUBLET_TEST_POSTGRES_URL` names a server to use instead.
+//! then kills the server and removes its folder. `SUBLET_TEST_POSTGRES_URL` names a server to share instead, by a user
+//! who may create databases; tests that stop a server start one of their own all the same.
 
 #![allow(
     dead_code,
@@ -17,7 +18,8 @@ use std::{
     collections::VecDeque,
     env, fs,
     io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _},
+    ops::Range,
     os::unix::fs::{MetadataExt, chown},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdin, Command, Stdio},
@@ -113,17 +115,25 @@ impl Database {
     /// Its URL by way of another address, such as a proxy's.
     pub fn url_via(&self, address: SocketAddr) -> String {
         let url = self.url();
-        let own = self.address().to_string();
-        url.replacen(&own, &address.to_string(), 1)
+        let place = host_and_port(&url);
+        format!("{}{address}{}", &url[..place.start], &url[place.end..])
     }
 
-    /// The server's address, where it is `host:port` in numbers.
+    /// The server's address.
     pub fn address(&self) -> SocketAddr {
-        let rest = self.server.split("://").nth(1).expect("a URL");
-        let authority = rest.split('/').next().expect("a host");
-        let host = authority.rsplit('@').next().expect("a host");
-        host.parse()
-            .expect("an address in numbers: needed where a proxy stands between")
+        let place = &self.server[host_and_port(&self.server)];
+        let port = place
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.ends_with(']'));
+        let place = if port {
+            place.to_owned()
+        } else {
+            format!("{place}:5432")
+        };
+        let found = place.to_socket_addrs().expect("the test server's name resolves");
+        // A name may stand for addresses of which the server listens on one only.
+        let mut reached = found.filter(|address| TcpStream::connect(address).is_ok());
+        reached.next().expect("the test server can be reached")
     }
 
     /// A connection beside the store's, to look and to meddle.
@@ -132,6 +142,14 @@ impl Database {
             .await
             .expect("the test database answers")
     }
+}
+
+/// Where a URL has `host:port`.
+fn host_and_port(url: &str) -> Range<usize> {
+    let start = url.find("://").expect("a URL") + 3;
+    let end = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
+    let start = url[start..end].rfind('@').map_or(start, |at| start + at + 1);
+    start..end
 }
 
 /// A throw-away server takes its databases with it; another one is left as it was found.
@@ -307,8 +325,8 @@ fn find_binaries() -> PathBuf {
     let complete = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
     folders.into_iter().find(complete).unwrap_or_else(|| {
         panic!(
-            "these tests need PostgreSQL's initdb and postgres, and found none: \
-             install them (apt-get install postgresql), or set {EXTERNAL}"
+            "these tests need PostgreSQL's initdb and postgres, and found none: install them (apt-get install \
+             postgresql); with {EXTERNAL} only the tests that stop a server need them"
         )
     })
 }
