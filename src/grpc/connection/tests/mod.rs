@@ -1,3 +1,5 @@
+mod vanished;
+
 use std::time::Duration;
 
 use http_body_util::Empty;
