@@ -16,6 +16,7 @@
 mod contention;
 mod drain;
 mod durability;
+mod half_open;
 mod health;
 mod support;
 mod truth;
