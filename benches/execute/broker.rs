@@ -1,6 +1,9 @@
 //! A real broker, the `sublet` program with its defaults, and its pools.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use sublet::proto::{
     CreatePoolRequest, EchoBackend, Endpoint, HttpBackend, Pool, PoolSpec, Sizing, Tls,
@@ -35,17 +38,16 @@ impl Broker {
         broker
     }
 
+    /// Returns as soon as health says that it serves.
     async fn wait(&self) {
-        for _ in 0..200 {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
             if let Ok(channel) = channel(&self.address).await
-                && PoolServiceClient::new(channel)
-                    .list_pools(sublet::proto::ListPoolsRequest::default())
-                    .await
-                    .is_ok()
+                && sublet::grpc::ask_health(channel, "").await.unwrap_or(false)
             {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         panic!("the broker over {} does not serve", self.data.path().display());
     }
