@@ -1,8 +1,6 @@
 //! An HTTP service that plays a script on each connection and records every byte that reached it: the truth that the
 //! broker's claims are compared with.
 
-#![allow(dead_code, reason = "test support, of which no crate uses everything")]
-
 use std::{
     io,
     net::SocketAddr,
