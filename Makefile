@@ -30,4 +30,4 @@ bench: ## Print the figures: beside deadpool, bb8 and a bare gRPC server, and of
 	cargo bench --locked
 
 soak: ## Kill the broker a hundred times per store, where `make test` does ten times
-	SUBLET_SOAK_KILLS=100 cargo test --locked --release --test it kill_9
+	SUBLET_SOAK_KILLS=100 cargo test --locked --test it kill_9
