@@ -10,7 +10,9 @@ mod operation;
 pub mod registry;
 pub mod secrets;
 mod sink;
+mod socket;
 mod span;
+mod tls;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -118,6 +120,24 @@ pub struct DialError {
     pub kind: DialErrorKind,
     /// What happened, for people; no secret in it.
     pub message: String,
+}
+
+impl DialError {
+    /// One that trying again will not cure.
+    pub(crate) fn permanent(message: impl ToString) -> Self {
+        Self {
+            kind: DialErrorKind::Permanent,
+            message: message.to_string(),
+        }
+    }
+
+    /// One that trying again may cure.
+    pub(crate) fn transient(message: impl ToString) -> Self {
+        Self {
+            kind: DialErrorKind::Transient,
+            message: message.to_string(),
+        }
+    }
 }
 
 /// What to make of a failed dial.

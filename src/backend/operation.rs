@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -24,6 +24,9 @@ pub struct Operation {
     pub args: Vec<proto::Value>,
     /// Its body.
     pub body: Body,
+    /// Whether its caller has the session for this operation only, so that nothing may be left open behind it. The
+    /// broker says so.
+    pub alone: bool,
 }
 
 /// Parameters in the shape they came in.
@@ -60,7 +63,15 @@ impl Params {
     /// # Errors
     /// One fault at `params`; with empty params it asks whether the client encoded them.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Faults> {
-        serde_json::from_str(&self.text()).map_err(|error| {
+        self.parse_borrowed(&self.text())
+    }
+
+    /// As [`Params::parse`], for a type that borrows from `text`, which is [`Params::text`]'s.
+    ///
+    /// # Errors
+    /// As for [`Params::parse`].
+    pub fn parse_borrowed<'a, T: Deserialize<'a>>(&self, text: &'a str) -> Result<T, Faults> {
+        serde_json::from_str(text).map_err(|error| {
             let hint = match self {
                 Self::Empty => {
                     "; the params are empty: did your client encode the Struct? Some loaders send {} in silence, \

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{DialError, DialErrorKind};
+use super::DialError;
 use crate::{
     error::Faults,
     proto::{SecretRef, secret_ref::Source},
@@ -65,9 +65,13 @@ impl Secrets {
             Some(Source::Env(name)) => self
                 .variable(name)
                 .map(|value| Secret(value.into_bytes()))
-                .ok_or_else(|| permanent(format!("the broker's environment has no variable {name}"))),
+                .ok_or_else(|| {
+                    DialError::permanent(format!("the broker's environment has no variable {name}"))
+                }),
             Some(Source::File(path)) => self.read_file(path).map(|bytes| Secret(without_newline(bytes))),
-            None => Err(permanent("a secret names neither env nor file".to_owned())),
+            None => Err(DialError::permanent(
+                "a secret names neither env nor file".to_owned(),
+            )),
         }
     }
 
@@ -77,7 +81,7 @@ impl Secrets {
     /// A permanent fault that names the path.
     pub fn read_file(&self, path: &str) -> Result<Vec<u8>, DialError> {
         self.open(path).map_err(|error| {
-            permanent(format!(
+            DialError::permanent(format!(
                 "the file `{path}` of the secrets folder cannot be read: {error}"
             ))
         })
@@ -198,13 +202,6 @@ fn without_newline(mut bytes: Vec<u8>) -> Vec<u8> {
         }
     }
     bytes
-}
-
-const fn permanent(message: String) -> DialError {
-    DialError {
-        kind: DialErrorKind::Permanent,
-        message,
-    }
 }
 
 #[cfg(test)]

@@ -2,17 +2,16 @@
 //!
 //! Loops: `drive`, one task for each connection, which ends when hyper is done with it or it is cut.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     task::JoinHandle,
 };
-use tokio_rustls::TlsConnector;
 
 use super::{
     definition::Target,
@@ -20,10 +19,13 @@ use super::{
     pace::Pace,
     payload::Payload,
     stream::{Io, Stream},
-    tls::blocking,
-    wire::{Pending, Wire, pending},
+    wire::Wire,
 };
-use crate::backend::{DialError, DialErrorKind, Fence, FencedIo, Line, secrets};
+use crate::backend::{
+    DialError, Fence, FencedIo, Line, secrets,
+    socket::{self, Pending, pending},
+    tls::blocking,
+};
 
 /// An answer's head, and what of its body is read ahead, at most.
 const MAX_BUFFER: usize = 256 * 1024;
@@ -57,7 +59,8 @@ impl Connection {
     pub(super) async fn dial(target: Arc<Target>, fence: Arc<Fence>) -> Result<Self, DialError> {
         let secret_headers = read_secrets(&target).await?;
         let pace = Arc::new(Pace::new(target.clock.clone()));
-        let wire = Wire::new(connect(&target).await?, Arc::clone(&pace)).map_err(transient)?;
+        let socket = socket::connect(&target.address.host, target.address.port).await?;
+        let wire = Wire::new(socket, Arc::clone(&pace)).map_err(DialError::transient)?;
         let socket = wire.socket();
         let fenced = FencedIo::dialing(wire, fence);
         let line = fenced.line();
@@ -67,7 +70,7 @@ impl Connection {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(transient)?;
+            .map_err(DialError::transient)?;
         line.count();
         let driven = Arc::clone(&pace);
         Ok(Self {
@@ -147,7 +150,7 @@ async fn read_secrets(target: &Arc<Target>) -> Result<HeaderMap, DialError> {
             let secret = target.secrets.read(reference)?;
             let value = headers::secret_value(&secret).ok_or_else(|| {
                 let reference = secrets::name_of(reference);
-                permanent(format!(
+                DialError::permanent(format!(
                     "the secret of {reference} is no header value: it holds a control character"
                 ))
             })?;
@@ -158,72 +161,12 @@ async fn read_secrets(target: &Arc<Target>) -> Result<HeaderMap, DialError> {
     .await
 }
 
-/// Tries each address of the name in turn; the last one's fault is told.
-async fn connect(target: &Target) -> Result<TcpStream, DialError> {
-    let (host, port) = (target.address.host.as_str(), target.address.port);
-    let found = lookup_host((host, port))
-        .await
-        .map_err(|error| unknown_name(host, &error))?;
-    let mut fault = None;
-    for address in found {
-        match TcpStream::connect(address).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => fault = Some(transient(format!("{address}: {error}"))),
-        }
-    }
-    Err(fault.unwrap_or_else(|| transient(format!("{host} has no address"))))
-}
-
-/// A name that does not exist is permanent; a resolver that does not answer now is not.
-fn unknown_name(host: &str, error: &io::Error) -> DialError {
-    let text = error.to_string().to_ascii_lowercase();
-    let again = text.contains("temporary failure") || text.contains("try again");
-    DialError {
-        kind: if again {
-            DialErrorKind::Transient
-        } else {
-            DialErrorKind::Permanent
-        },
-        message: format!("{host}: {error}"),
-    }
-}
-
 async fn secure(target: &Target, fenced: FencedIo<Wire>) -> Result<Io, DialError> {
     let Some(plan) = &target.tls else {
         return Ok(Io::Plain(fenced));
     };
-    let connector = TlsConnector::from(plan.config(&target.secrets).await?);
-    match connector.connect(plan.name.clone(), fenced).await {
-        Ok(stream) => Ok(Io::Tls(Box::new(stream))),
-        Err(error) => Err(tls_fault(&error)),
-    }
-}
-
-/// What TLS itself refuses stays refused; a connection that breaks in the middle may not next time.
-fn tls_fault(error: &io::Error) -> DialError {
-    let refused = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    DialError {
-        kind: if refused {
-            DialErrorKind::Permanent
-        } else {
-            DialErrorKind::Transient
-        },
-        message: format!("TLS: {error}"),
-    }
-}
-
-fn transient(error: impl ToString) -> DialError {
-    DialError {
-        kind: DialErrorKind::Transient,
-        message: error.to_string(),
-    }
-}
-
-const fn permanent(message: String) -> DialError {
-    DialError {
-        kind: DialErrorKind::Permanent,
-        message,
-    }
+    let stream = plan.connect(fenced, &target.secrets).await?;
+    Ok(Io::Tls(Box::new(stream)))
 }
 
 /// Runs a connection until hyper is done with it. At a boundary it then says goodbye and waits for the peer's; in the

@@ -4,16 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
 
-use super::{headers, tls::TlsPlan};
+use super::headers;
 use crate::{
     backend::{
         registry::Surroundings,
         secrets::{self, Secrets},
         span::{self, DAY},
+        tls::{Asked, TlsPlan},
     },
     clock::Clock,
     error::Faults,
-    proto::{Endpoint, HttpBackend, PoolSpec, SecretRef, Tls},
+    proto::{Endpoint, HttpBackend, PoolSpec, SecretRef},
 };
 
 const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
@@ -69,7 +70,7 @@ impl Target {
         let mut faults = Faults::default();
         let endpoint = one_endpoint(spec, &mut faults);
         let address = endpoint.and_then(|(path, endpoint)| read_endpoint(path, endpoint, own, &mut faults));
-        let tls = TlsPlan::read(own.tls.as_ref(), address.as_ref(), &mut faults);
+        let tls = read_tls(own, address.as_ref(), &mut faults);
         let headers = read_headers(own, &mut faults);
         let secret_headers = read_secret_headers(own, &mut faults);
         let limits = read_limits(spec, own, &mut faults);
@@ -295,48 +296,19 @@ fn read_limits(spec: &PoolSpec, own: &HttpBackend, faults: &mut Faults) -> Limit
     }
 }
 
-impl TlsPlan {
-    fn read(own: Option<&Tls>, address: Option<&Address>, faults: &mut Faults) -> Option<Self> {
-        let own = own.cloned().unwrap_or_default();
-        let address = address?;
-        let mut plan = None;
-        faults.within("http.tls", |faults| {
-            if !own.ca_file.is_empty() {
-                secrets::check_path("ca_file", &own.ca_file, faults);
-            }
-            if own.skip_verify && !own.ca_file.is_empty() {
-                faults.add(
-                    "skip_verify",
-                    "trusts any certificate, so that ca_file means nothing: leave one out",
-                );
-            }
-            if address.https {
-                let name = if own.server_name.is_empty() {
-                    &address.host
-                } else {
-                    &own.server_name
-                };
-                plan = Self::new(name, &own, faults);
-            } else {
-                unused(&own, faults);
-            }
-        });
-        plan
-    }
-}
-
-fn unused(own: &Tls, faults: &mut Faults) {
-    let set = [
-        ("server_name", !own.server_name.is_empty()),
-        ("ca_file", !own.ca_file.is_empty()),
-        ("skip_verify", own.skip_verify),
-    ];
-    for (field, _) in set.iter().filter(|(_, set)| *set) {
-        faults.add(
-            field,
-            "means nothing without TLS: set tls.enabled, or an https:// address",
-        );
-    }
+fn read_tls(own: &HttpBackend, address: Option<&Address>, faults: &mut Faults) -> Option<TlsPlan> {
+    let (tls, address) = (own.tls.clone().unwrap_or_default(), address?);
+    let mut plan = None;
+    faults.within("http.tls", |faults| {
+        let asked = Asked {
+            own: &tls,
+            on: address.https,
+            host: &address.host,
+            alpn: b"http/1.1",
+        };
+        plan = TlsPlan::read(&asked, faults);
+    });
+    plan
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ mod session;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod wire;
 
 use std::sync::Arc;

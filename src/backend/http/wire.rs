@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, IoSlice},
-    mem::MaybeUninit,
     net::Shutdown,
     pin::Pin,
     sync::Arc,
@@ -11,20 +10,14 @@ use std::{
     time::Duration,
 };
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
 use super::pace::Pace;
-
-/// A peer that acknowledges nothing for this long is gone. With the keepalive below, a connection whose other end
-/// vanished is noticed within 15 s, busy or idle.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(12);
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(3);
-const KEEPALIVE_TRIES: u32 = 3;
+use crate::backend::socket::{self, UNACKNOWLEDGED};
 
 /// One TCP connection.
 #[derive(Debug)]
@@ -33,30 +26,13 @@ pub(super) struct Wire {
     pace: Arc<Pace>,
 }
 
-/// What an idle connection's receive buffer says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pending {
-    /// Nothing came: it lives, as far as anyone can tell.
-    Nothing,
-    /// Bytes that nobody asked for.
-    Bytes,
-    /// The peer has closed, or the connection broke.
-    End,
-}
-
 impl Wire {
     /// Takes a connected socket.
     ///
     /// # Errors
     /// When the socket refuses its options: it broke already.
     pub(super) fn new(socket: TcpStream, pace: Arc<Pace>) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        let options = SockRef::from(&socket);
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_AFTER)
-            .with_interval(KEEPALIVE_EVERY);
-        options.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_TRIES))?;
-        options.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+        let options = socket::tune(&socket)?;
         // Whatever drops the socket in the middle also drops what the kernel still holds, and the peer sees a reset
         // instead of an end that looks wanted. A close at a boundary says goodbye first.
         options.set_linger(Some(Duration::ZERO))?;
@@ -104,17 +80,6 @@ impl Wire {
                 .set_tcp_user_timeout(Some(UNACKNOWLEDGED))
                 .ok();
         }
-    }
-}
-
-/// Looks at what an idle connection has received, without taking it.
-pub(super) fn pending(socket: &TcpStream) -> Pending {
-    let mut one = [MaybeUninit::<u8>::uninit(); 1];
-    match SockRef::from(socket).peek(&mut one) {
-        Ok(0) => Pending::End,
-        Ok(_) => Pending::Bytes,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pending::Nothing,
-        Err(_) => Pending::End,
     }
 }
 

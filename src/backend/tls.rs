@@ -1,6 +1,6 @@
-//! TLS to the service: what to trust, and as whom to address it.
+//! TLS to a backend: what to trust, and as whom to address it.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -8,10 +8,17 @@ use rustls::{
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
-use tokio::sync::OnceCell;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::OnceCell,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    backend::{DialError, DialErrorKind, secrets::Secrets},
+    backend::{
+        DialError,
+        secrets::{self, Secrets},
+    },
     error::Faults,
     proto::Tls,
 };
@@ -19,11 +26,25 @@ use crate::{
 /// How a pool does TLS.
 #[derive(Debug)]
 pub(super) struct TlsPlan {
-    pub(super) name: ServerName<'static>,
+    name: ServerName<'static>,
     trust: Trust,
+    alpn: &'static [u8],
     /// Made once: reading the system's certificates takes milliseconds. A CA file is read at each dial instead, so
     /// that it can be replaced.
     shared: OnceCell<Arc<ClientConfig>>,
+}
+
+/// What a definition asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    /// Its part about TLS.
+    pub(super) own: &'a Tls,
+    /// Whether there is TLS at all.
+    pub(super) on: bool,
+    /// What certificates must be for, unless it names another.
+    pub(super) host: &'a str,
+    /// The protocol to agree on.
+    pub(super) alpn: &'static [u8],
 }
 
 #[derive(Debug)]
@@ -34,8 +55,32 @@ enum Trust {
 }
 
 impl TlsPlan {
-    /// Reads a definition's part; `host` is what certificates must be for.
-    pub(super) fn new(host: &str, own: &Tls, faults: &mut Faults) -> Option<Self> {
+    /// Reads a definition's part. Faults are relative to it.
+    pub(super) fn read(asked: &Asked<'_>, faults: &mut Faults) -> Option<Self> {
+        let own = asked.own;
+        if !own.ca_file.is_empty() {
+            secrets::check_path("ca_file", &own.ca_file, faults);
+        }
+        if own.skip_verify && !own.ca_file.is_empty() {
+            faults.add(
+                "skip_verify",
+                "trusts any certificate, so that ca_file means nothing: leave one out",
+            );
+        }
+        if asked.on {
+            return Self::new(asked, faults);
+        }
+        unused(own, faults);
+        None
+    }
+
+    fn new(asked: &Asked<'_>, faults: &mut Faults) -> Option<Self> {
+        let own = asked.own;
+        let host = if own.server_name.is_empty() {
+            asked.host
+        } else {
+            &own.server_name
+        };
         let Ok(name) = ServerName::try_from(host.to_owned()) else {
             faults.add(
                 "server_name",
@@ -51,12 +96,26 @@ impl TlsPlan {
         Some(Self {
             name,
             trust,
+            alpn: asked.alpn,
             shared: OnceCell::new(),
         })
     }
 
+    /// Does the handshake over `io`.
+    pub(super) async fn connect<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: T,
+        secrets: &Secrets,
+    ) -> Result<TlsStream<T>, DialError> {
+        let mut config = ClientConfig::clone(&*self.config(secrets).await?);
+        config.alpn_protocols = vec![self.alpn.to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        let connected = connector.connect(self.name.clone(), io).await;
+        connected.map_err(|error| tls_fault(&error))
+    }
+
     /// What to dial with now.
-    pub(super) async fn config(&self, secrets: &Secrets) -> Result<Arc<ClientConfig>, DialError> {
+    async fn config(&self, secrets: &Secrets) -> Result<Arc<ClientConfig>, DialError> {
         match &self.trust {
             Trust::System => self
                 .shared
@@ -83,14 +142,14 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, DialError> {
     tokio::task::spawn_blocking(work)
         .await
-        .unwrap_or_else(|_| Err(permanent("reading files for the connection failed")))
+        .unwrap_or_else(|_| Err(DialError::permanent("reading files for the connection failed")))
 }
 
 fn system_config() -> Result<Arc<ClientConfig>, DialError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err(permanent(
+        return Err(DialError::permanent(
             "the system has no certificate authorities: install ca-certificates, or set http.tls.ca_file",
         ));
     }
@@ -104,10 +163,12 @@ fn file_config(secrets: &Secrets, path: &str) -> Result<Arc<ClientConfig>, DialE
         let added = certificate
             .map_err(|error| error.to_string())
             .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
-        added.map_err(|error| permanent(format!("the file `{path}` of the secrets folder: {error}")))?;
+        added.map_err(|error| {
+            DialError::permanent(format!("the file `{path}` of the secrets folder: {error}"))
+        })?;
     }
     if roots.is_empty() {
-        return Err(permanent(format!(
+        return Err(DialError::permanent(format!(
             "the file `{path}` of the secrets folder holds no PEM certificate"
         )));
     }
@@ -116,7 +177,7 @@ fn file_config(secrets: &Secrets, path: &str) -> Result<Arc<ClientConfig>, DialE
 
 fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, DialError> {
     let config = builder()?.with_root_certificates(roots).with_no_client_auth();
-    Ok(finished(config))
+    Ok(Arc::new(config))
 }
 
 fn trusting_anyone() -> Result<Arc<ClientConfig>, DialError> {
@@ -125,24 +186,37 @@ fn trusting_anyone() -> Result<Arc<ClientConfig>, DialError> {
         .dangerous()
         .with_custom_certificate_verifier(anyone)
         .with_no_client_auth();
-    Ok(finished(config))
+    Ok(Arc::new(config))
 }
 
 fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, DialError> {
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| permanent(error.to_string()))
+        .map_err(|error| DialError::permanent(error.to_string()))
 }
 
-fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
+fn unused(own: &Tls, faults: &mut Faults) {
+    let set = [
+        ("server_name", !own.server_name.is_empty()),
+        ("ca_file", !own.ca_file.is_empty()),
+        ("skip_verify", own.skip_verify),
+    ];
+    for (field, _) in set.iter().filter(|(_, set)| *set) {
+        faults.add(
+            field,
+            "means nothing without TLS: set tls.enabled, or an https:// address",
+        );
+    }
 }
 
-fn permanent(message: impl Into<String>) -> DialError {
-    DialError {
-        kind: DialErrorKind::Permanent,
-        message: message.into(),
+/// What TLS itself refuses stays refused; a connection that breaks in the middle may not next time.
+fn tls_fault(error: &io::Error) -> DialError {
+    let refused = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    let message = format!("TLS: {error}");
+    if refused {
+        DialError::permanent(message)
+    } else {
+        DialError::transient(message)
     }
 }
 

@@ -1,0 +1,160 @@
+//! A batch: statements sent in one go. Each stands for itself; or, if it is atomic, all of them or none.
+
+use postgres_protocol::message::{
+    backend::Message,
+    frontend,
+};
+use serde_json::{Value, json};
+
+use super::{
+    plan::Statement,
+    report,
+    rows::{self, Columns},
+    run::{Reply, Sent, affected, ended, is_procedural},
+    session::{PostgresSession, lost},
+    value,
+};
+use crate::backend::{CallError, Completion, Event, Output, Sink, SinkClosed};
+
+/// One statement's rows, at most: they are kept until it is done. More is a `query`'s business.
+const MAX_ROWS: usize = 1024 * 1024;
+
+/// One statement's part of the answer.
+#[derive(Debug, Default)]
+struct Part {
+    reply: Reply,
+    rows: Vec<String>,
+    bytes: usize,
+}
+
+impl PostgresSession {
+    /// Runs the statements in order. Without `atomic` one that fails says so in its place, and the next ones run.
+    pub(super) async fn batch(
+        &mut self,
+        statements: Vec<Statement>,
+        atomic: bool,
+        sink: &mut Sink,
+    ) -> Result<Completion, CallError> {
+        let mut sent = Vec::with_capacity(statements.len());
+        for statement in &statements {
+            sent.push(self.send(statement)?);
+            if !atomic {
+                frontend::sync(self.wire.queue());
+                self.wire.expect_ready();
+            }
+        }
+        if atomic {
+            // What stands before one Sync is one transaction.
+            frontend::sync(self.wire.queue());
+            self.wire.expect_ready();
+        }
+        let mut results = Vec::new();
+        let count = sent.len();
+        for (index, (sent, statement)) in sent.into_iter().zip(&statements).enumerate() {
+            let last = index + 1 == count;
+            let part = self.part(sent.columns(), !atomic || last).await?;
+            if let (true, Some(report)) = (atomic, &part.reply.error) {
+                return Err(self.fail(index, report.clone(), statement, last).await?);
+            }
+            self.remember(sent, &part.reply);
+            let shown = shown(part);
+            if sink.streams() {
+                sink.send(Event::Json(shown)).await.map_err(CallError::Sink)?;
+            } else {
+                results.push(shown);
+            }
+        }
+        let output = if results.is_empty() {
+            Output::None
+        } else {
+            Output::Json(format!("[{}]", results.join(",")))
+        };
+        Ok(Completion {
+            output,
+            ..Completion::default()
+        })
+    }
+
+    /// One statement's answer, up to its end; up to ReadyForQuery if one comes behind it.
+    async fn part(&mut self, known: Option<Columns>, ready: bool) -> Result<Part, CallError> {
+        let mut part = Part::default();
+        part.reply.columns = known;
+        loop {
+            let message = self.wire.next().await.map_err(|error| ended(part.reply.error.take(), error))?;
+            match message {
+                Message::ParseComplete => part.reply.parsed = true,
+                Message::RowDescription(body) => part.reply.columns = rows::columns(&body),
+                Message::DataRow(body) => {
+                    let columns = part.reply.columns.as_deref().unwrap_or_default();
+                    let row = value::json_row(columns, rows::cells(&body));
+                    part.bytes += row.len();
+                    if part.bytes > MAX_ROWS {
+                        return Err(CallError::Sink(SinkClosed::TooLarge));
+                    }
+                    part.rows.push(row);
+                }
+                Message::CommandComplete(body) => {
+                    body.tag().unwrap_or_default().clone_into(&mut part.reply.tag);
+                    if !ready {
+                        return Ok(part);
+                    }
+                }
+                Message::EmptyQueryResponse if !ready => return Ok(part),
+                Message::CopyInResponse(_) => {
+                    let queue = self.wire.queue();
+                    frontend::copy_fail("use copy_in", queue).map_err(|error| lost(error.into()))?;
+                    frontend::sync(queue);
+                }
+                Message::ErrorResponse(body) => {
+                    let found = report::read(&body);
+                    self.note(&found);
+                    part.reply.error.get_or_insert(found);
+                    if !ready {
+                        return Ok(part);
+                    }
+                }
+                Message::ReadyForQuery(_) => return Ok(part),
+                _ => {}
+            }
+        }
+    }
+
+    /// An atomic batch has failed: the server skips the rest, and has undone the beginning.
+    async fn fail(
+        &mut self,
+        index: usize,
+        mut report: super::sqlstate::Report,
+        statement: &Statement,
+        answered: bool,
+    ) -> Result<CallError, CallError> {
+        while !answered && self.wire.expected() > 0 {
+            self.wire.next().await.map_err(lost)?;
+        }
+        self.statements.forget_all();
+        report.message = format!("statements[{index}]: {}", report.message);
+        let executed = report.executed(is_procedural(&statement.sql));
+        Ok(CallError::Backend(report.into_error(), executed))
+    }
+}
+
+impl Sent {
+    fn columns(&self) -> Option<Columns> {
+        self.prepared.columns.clone()
+    }
+}
+
+/// A statement's result as JSON text: `tag`, `affected`, `rows`; or `error`.
+fn shown(part: Part) -> String {
+    if let Some(report) = part.reply.error {
+        let executed = report.executed(false);
+        let error = report.into_error();
+        let mut facts: serde_json::Map<String, Value> =
+            error.metadata.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        facts.insert("message".to_owned(), json!(error.message));
+        facts.insert("executed".to_owned(), json!(executed.as_str()));
+        return json!({ "error": facts }).to_string();
+    }
+    let tag = Value::from(part.reply.tag.as_str());
+    let rows = part.rows.join(",");
+    format!(r#"{{"tag":{tag},"affected":{},"rows":[{rows}]}}"#, affected(&part.reply.tag))
+}

@@ -1,0 +1,177 @@
+//! COPY: bytes in and out, in bounded memory. A slow reader pauses the server's sends, a slow server the caller's.
+
+use bytes::{Bytes, BytesMut};
+use postgres_protocol::message::{
+    backend::Message,
+    frontend::{self, CopyData},
+};
+
+use super::{
+    report,
+    run::{Reply, affected, ended},
+    session::{PostgresSession, lost},
+};
+use crate::{
+    backend::{Body, CallError, Completion, Event, Output, Sink},
+    error::Faults,
+    proto,
+};
+
+/// One frame of a COPY out, at most, unless the server's own is larger.
+const FRAME: usize = 64 * 1024;
+/// Bytes of a COPY in that wait to be written before the caller's next ones are taken, and in one message at most.
+const AHEAD: usize = 256 * 1024;
+
+impl PostgresSession {
+    /// Feeds a COPY FROM STDIN with the operation's body.
+    pub(super) async fn copy_in(&mut self, sql: &str, body: Body) -> Result<Completion, CallError> {
+        let mut reply = Reply::default();
+        self.start_copy(sql)?;
+        if !self.await_copy(&mut reply, |message| matches!(message, Message::CopyInResponse(_))).await? {
+            return self.no_copy(reply, "FROM STDIN");
+        }
+        self.copying = true;
+        self.feed(body, &mut reply).await?;
+        self.copying = false;
+        self.end_copy(&mut reply).await?;
+        self.copied(reply)
+    }
+
+    fn start_copy(&mut self, sql: &str) -> Result<(), CallError> {
+        frontend::query(sql, self.wire.queue()).map_err(|error| lost(error.into()))?;
+        self.wire.expect_ready();
+        Ok(())
+    }
+
+    /// Waits until the server is ready for the COPY; false if it is ready for another statement instead.
+    async fn await_copy(
+        &mut self,
+        reply: &mut Reply,
+        begins: impl Fn(&Message) -> bool,
+    ) -> Result<bool, CallError> {
+        loop {
+            match self.next(reply).await? {
+                message if begins(&message) => return Ok(true),
+                Message::CopyInResponse(_) => {
+                    frontend::copy_fail("use copy_in", self.wire.queue()).map_err(|error| lost(error.into()))?;
+                }
+                Message::ReadyForQuery(_) => return Ok(false),
+                Message::ErrorResponse(body) => self.note_error(reply, &body),
+                _ => {}
+            }
+        }
+    }
+
+    /// Passes the body on. The server may refuse a row at any time; then the rest is dropped.
+    async fn feed(&mut self, body: Body, reply: &mut Reply) -> Result<(), CallError> {
+        let mut body = match body {
+            Body::Whole(bytes) => {
+                self.push(bytes).await?;
+                return self.finish_copy();
+            }
+            Body::Stream(reader) => reader,
+        };
+        loop {
+            tokio::select! {
+                biased;
+                message = self.wire.next() => {
+                    let message = message.map_err(|error| ended(reply.error.take(), error))?;
+                    if let Message::ErrorResponse(refused) = message {
+                        self.note_error(reply, &refused);
+                        self.copying = false;
+                        return Ok(());
+                    }
+                }
+                chunk = body.next() => match chunk.map_err(|_| CallError::Input)? {
+                    Some(bytes) => self.push(bytes).await?,
+                    None => return self.finish_copy(),
+                },
+            }
+        }
+    }
+
+    async fn push(&mut self, mut bytes: Bytes) -> Result<(), CallError> {
+        while !bytes.is_empty() {
+            let part = bytes.split_to(bytes.len().min(AHEAD));
+            let data = CopyData::new(part).map_err(|error| lost(error.into()))?;
+            data.write(self.wire.queue());
+            self.wire.flush().await.map_err(lost)?;
+        }
+        Ok(())
+    }
+
+    fn finish_copy(&mut self) -> Result<(), CallError> {
+        frontend::copy_done(self.wire.queue()).map_err(|error| lost(error.into()))
+    }
+
+    /// Hands a COPY TO STDOUT on.
+    pub(super) async fn copy_out(&mut self, sql: &str, sink: &mut Sink) -> Result<Completion, CallError> {
+        let mut reply = Reply::default();
+        self.start_copy(sql)?;
+        if !self.await_copy(&mut reply, |message| matches!(message, Message::CopyOutResponse(_))).await? {
+            return self.no_copy(reply, "TO STDOUT");
+        }
+        let mut frame = BytesMut::new();
+        loop {
+            if !frame.is_empty() && !self.wire.has_message() && sink.streams() || frame.len() >= FRAME {
+                sink.send(Event::Data(frame.split().freeze())).await.map_err(CallError::Sink)?;
+            }
+            match self.next(&mut reply).await? {
+                Message::CopyData(body) => frame.extend_from_slice(body.data()),
+                Message::ErrorResponse(body) => self.note_error(&mut reply, &body),
+                Message::CommandComplete(body) => body.tag().unwrap_or_default().clone_into(&mut reply.tag),
+                Message::ReadyForQuery(_) => break,
+                _ => {}
+            }
+        }
+        if !frame.is_empty() {
+            sink.send(Event::Data(frame.freeze())).await.map_err(CallError::Sink)?;
+        }
+        self.complete(reply, false, false)
+    }
+
+    async fn end_copy(&mut self, reply: &mut Reply) -> Result<(), CallError> {
+        loop {
+            match self.next(reply).await? {
+                Message::ErrorResponse(body) => self.note_error(reply, &body),
+                Message::CommandComplete(body) => body.tag().unwrap_or_default().clone_into(&mut reply.tag),
+                Message::ReadyForQuery(_) => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    async fn next(&mut self, reply: &mut Reply) -> Result<Message, CallError> {
+        self.wire.next().await.map_err(|error| ended(reply.error.take(), error))
+    }
+
+    fn note_error(
+        &mut self,
+        reply: &mut Reply,
+        body: &postgres_protocol::message::backend::ErrorResponseBody,
+    ) {
+        let found = report::read(body);
+        self.note(&found);
+        reply.error.get_or_insert(found);
+    }
+
+    fn copied(&self, reply: Reply) -> Result<Completion, CallError> {
+        let rows = proto::Rows {
+            affected: affected(&reply.tag),
+            ..proto::Rows::default()
+        };
+        let mut done = self.complete(reply, false, false)?;
+        done.output = Output::Rows(rows);
+        Ok(done)
+    }
+
+    /// The statement was no COPY of the right direction; if the server had an error to tell, that.
+    fn no_copy(&self, reply: Reply, direction: &str) -> Result<Completion, CallError> {
+        let refused = reply.error.as_ref().is_some_and(|report| report.sqlstate != "57014");
+        if refused {
+            self.complete(reply, false, false)?;
+        }
+        let message = format!("must be a COPY … {direction}");
+        Err(CallError::Invalid(Faults::one("params.sql", message)))
+    }
+}

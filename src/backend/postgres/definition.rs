@@ -1,0 +1,242 @@
+//! A definition, checked: where the server is, who logs in, and what every session has.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    backend::{
+        registry::Surroundings,
+        secrets::{self, Secrets},
+        span::{self, DAY},
+        tls::{Asked, TlsPlan},
+    },
+    error::Faults,
+    proto::{Endpoint, PoolSpec, PostgresBackend, SecretRef, postgres_backend::Reset},
+};
+
+const DEFAULT_PORT: u16 = 5432;
+const DEFAULT_CACHE: u32 = 256;
+const MAX_CACHE: u32 = 10_000;
+const DEFAULT_IDLE_IN_TRANSACTION: Duration = Duration::from_secs(60);
+const MAX_NAME_BYTES: usize = 256;
+/// How often a server (14 or newer) looks whether the broker is still there while it runs a statement.
+const CHECK_INTERVAL: &str = "5s";
+/// Parameters that the broker itself depends on.
+const RESERVED: [&str; 5] = ["user", "database", "replication", "client_encoding", "options"];
+
+/// A server, and how to speak to it.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// The endpoint's name.
+    pub(super) name: Arc<str>,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) password: Option<SecretRef>,
+    pub(super) tls: Option<TlsPlan>,
+    pub(super) transaction_only: bool,
+    pub(super) init_sql: Vec<String>,
+    pub(super) cache: usize,
+    pub(super) secrets: Secrets,
+    parameters: BTreeMap<String, String>,
+    /// Whether the server is too old to look after its client while it runs a statement.
+    old: AtomicBool,
+}
+
+impl Server {
+    /// Reads a definition.
+    pub(super) fn read(
+        spec: &PoolSpec,
+        own: &PostgresBackend,
+        surroundings: &Surroundings,
+    ) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let endpoint = one_endpoint(spec, &mut faults);
+        let address = endpoint.and_then(|endpoint| read_address(endpoint, &mut faults));
+        check_names(own, &mut faults);
+        if let Some(reference) = &own.password {
+            faults.within("postgres.password", |faults| secrets::check(reference, faults));
+        }
+        let host = address.as_ref().map_or("", |(host, _)| host);
+        let tls = read_tls(own, host, &mut faults);
+        let parameters = read_parameters(own, &mut faults);
+        let cache = own.statement_cache.unwrap_or(DEFAULT_CACHE);
+        if cache > MAX_CACHE {
+            faults.add("postgres.statement_cache", format!("must be 0 to {MAX_CACHE}"));
+        }
+        let (Some((host, port)), Some(endpoint), true) = (address, endpoint, faults.is_empty()) else {
+            return Err(faults);
+        };
+        Ok(Self {
+            name: named(endpoint).into(),
+            host,
+            port,
+            user: own.user.clone(),
+            database: own.database.clone(),
+            password: own.password.clone(),
+            tls,
+            transaction_only: own.reset() == Reset::Transaction,
+            init_sql: own.init_sql.clone(),
+            cache: usize::try_from(cache).unwrap_or_default(),
+            secrets: surroundings.secrets.clone(),
+            parameters,
+            old: AtomicBool::new(false),
+        })
+    }
+
+    /// What the startup message says. What is in it survives every reset.
+    pub(super) fn startup(&self) -> Vec<(&str, &str)> {
+        let mut all = vec![("user", self.user.as_str()), ("client_encoding", "UTF8")];
+        if !self.database.is_empty() {
+            all.push(("database", &self.database));
+        }
+        if !self.old.load(Ordering::Relaxed) {
+            all.push((CHECK, CHECK_INTERVAL));
+        }
+        let own = self.parameters.iter();
+        all.extend(own.map(|(name, value)| (name.as_str(), value.as_str())));
+        all
+    }
+
+    /// The server does not know [`CHECK`]: it is not asked for again. False if that was known.
+    pub(super) fn note_old(&self) -> bool {
+        !self.old.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// The parameter that older servers do not know.
+pub(super) const CHECK: &str = "client_connection_check_interval";
+
+fn named(endpoint: &Endpoint) -> &str {
+    if endpoint.name.is_empty() {
+        &endpoint.address
+    } else {
+        &endpoint.name
+    }
+}
+
+fn one_endpoint<'a>(spec: &'a PoolSpec, faults: &mut Faults) -> Option<&'a Endpoint> {
+    match spec.endpoints.as_slice() {
+        [one] => {
+            if one.name.len() > MAX_NAME_BYTES || one.name.chars().any(char::is_control) {
+                let message = format!("must be at most {MAX_NAME_BYTES} bytes, without control characters");
+                faults.add("endpoints[0].name", message);
+            }
+            Some(one)
+        }
+        [] => {
+            faults.add("endpoints", "must have the address of the server: `host:port`");
+            None
+        }
+        _ => {
+            faults.add("endpoints", "must be exactly one for `postgres`");
+            None
+        }
+    }
+}
+
+fn read_address(endpoint: &Endpoint, faults: &mut Faults) -> Option<(String, u16)> {
+    let found = split_address(&endpoint.address);
+    if found.is_none() {
+        faults.add(
+            "endpoints[0].address",
+            "must be host:port, such as db.example.com:5432 or [::1]:5432; user, password and database have fields \
+             of their own below `postgres`",
+        );
+    }
+    found
+}
+
+/// `host`, `host:port`, `[v6]` or `[v6]:port`.
+fn split_address(address: &str) -> Option<(String, u16)> {
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (host, port.strip_prefix(':').or(port.is_empty().then_some(""))?)
+        }
+        None => match address.split_once(':') {
+            Some((_, "")) => return None,
+            Some((host, port)) => (host, port),
+            None => (address, ""),
+        },
+    };
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    let port = if port.is_empty() {
+        DEFAULT_PORT
+    } else {
+        port.parse().ok().filter(|port| *port > 0)?
+    };
+    (!host.is_empty() && host.len() <= 253 && host.chars().all(legal)).then(|| (host.to_owned(), port))
+}
+
+fn check_names(own: &PostgresBackend, faults: &mut Faults) {
+    if own.user.is_empty() {
+        faults.add("postgres.user", "is missing: the user to log in as");
+    }
+    for (field, value) in [("user", &own.user), ("database", &own.database)] {
+        if value.contains('\0') {
+            faults.add(&format!("postgres.{field}"), "must not hold a zero byte");
+        }
+    }
+    for (index, sql) in own.init_sql.iter().enumerate() {
+        if sql.trim().is_empty() || sql.contains('\0') {
+            faults.add(
+                &format!("postgres.init_sql[{index}]"),
+                "must be a statement, without a zero byte",
+            );
+        }
+    }
+}
+
+fn read_tls(own: &PostgresBackend, host: &str, faults: &mut Faults) -> Option<TlsPlan> {
+    let tls = own.tls.clone().unwrap_or_default();
+    let mut plan = None;
+    faults.within("postgres.tls", |faults| {
+        let asked = Asked {
+            own: &tls,
+            on: tls.enabled && !host.is_empty(),
+            host,
+            alpn: b"postgresql",
+        };
+        plan = TlsPlan::read(&asked, faults);
+    });
+    plan
+}
+
+fn read_parameters(own: &PostgresBackend, faults: &mut Faults) -> BTreeMap<String, String> {
+    let idle = span::defined(
+        faults,
+        "postgres.idle_in_transaction_timeout",
+        own.idle_in_transaction_timeout,
+        Duration::ZERO..=DAY,
+        DEFAULT_IDLE_IN_TRANSACTION,
+    );
+    let mut all = BTreeMap::from([
+        ("application_name".to_owned(), "sublet".to_owned()),
+        (
+            "idle_in_transaction_session_timeout".to_owned(),
+            idle.as_millis().to_string(),
+        ),
+    ]);
+    let given: BTreeMap<_, _> = own.parameters.iter().collect();
+    for (name, value) in given {
+        let field = format!("postgres.parameters.{name}");
+        let known = name.to_ascii_lowercase();
+        if RESERVED.contains(&known.as_str()) {
+            faults.add(&field, "is the broker's own: use the field for it, if there is one");
+        } else if name.is_empty() || name.contains('\0') || value.contains('\0') {
+            faults.add(&field, "must have a name, and no zero byte");
+        } else {
+            all.insert(known, value.clone());
+        }
+    }
+    all
+}

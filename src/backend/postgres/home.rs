@@ -1,0 +1,88 @@
+//! A socket that moves to the thread that uses it.
+//!
+//! A runtime's sockets wake its own thread. A session is dialed on one thread and used on any; left where it was, each
+//! answer would wake two threads instead of one, which costs more than the two system calls of a move.
+
+use std::{
+    io,
+    net::Shutdown,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    runtime::{Handle, Id},
+};
+
+use crate::backend::socket::{self, Pending};
+
+/// A TCP connection, and the runtime that it is registered with.
+#[derive(Debug)]
+pub(super) struct Socket {
+    /// `None` only after a move has failed.
+    stream: Option<TcpStream>,
+    home: Id,
+}
+
+impl Socket {
+    /// Takes a connection that the present runtime has made.
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream: Some(stream),
+            home: Handle::current().id(),
+        }
+    }
+
+    /// Registers it with the present runtime, if it is not yet.
+    pub(super) fn come_home(&mut self) -> io::Result<()> {
+        let here = Handle::current().id();
+        if here != self.home {
+            let stream = self.stream.take().ok_or_else(gone)?;
+            self.stream = Some(TcpStream::from_std(stream.into_std()?)?);
+            self.home = here;
+        }
+        Ok(())
+    }
+
+    /// What has arrived while nobody read.
+    pub(super) fn pending(&self) -> Pending {
+        self.stream.as_ref().map_or(Pending::End, socket::pending)
+    }
+
+    /// Says that nothing more will be written.
+    pub(super) fn shutdown(&self) -> io::Result<()> {
+        let stream = self.stream.as_ref().ok_or_else(gone)?;
+        SockRef::from(stream).shutdown(Shutdown::Write)
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(gone)
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the socket could not be moved")
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_shutdown(cx)
+    }
+}

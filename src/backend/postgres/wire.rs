@@ -1,0 +1,316 @@
+//! One connection to a server: messages out and in, and what every answer says beside its contents.
+//!
+//! Invariant: `expected` is the number of ReadyForQuery that the server still owes for what was handed over or is
+//! queued. At zero the connection is at a protocol boundary, and nothing of a call is in either direction.
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, BytesMut};
+use postgres_protocol::message::backend::{Header, Message};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio_rustls::client::TlsStream;
+
+use super::{aside::Aside, home::Socket};
+use crate::backend::{Fence, FencedIo, Line, socket::Pending};
+
+/// Read at once, at most.
+const READ: usize = 64 * 1024;
+/// One message from the server, at most: larger values do not fit an answer either.
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+/// Notices and notifications kept for a call that does not take them, at most; the oldest go.
+const MAX_ASIDES: usize = 100;
+
+/// Where the session is between statements, as the last ReadyForQuery said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// Outside of a transaction block.
+    Idle,
+    /// In a transaction block.
+    Open,
+    /// In a transaction block that has failed: it takes nothing but its end.
+    Failed,
+}
+
+/// Why a connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WireError {
+    /// The holder's time has ended: nothing more of it is handed over.
+    #[error("the holder's time has ended")]
+    Fenced,
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The server closed it.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The server says what it may not.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+}
+
+/// The connection's bytes, with TLS or without.
+#[derive(Debug)]
+pub(super) enum Io {
+    Plain(FencedIo<Socket>),
+    Tls(Box<TlsStream<FencedIo<Socket>>>),
+}
+
+impl Io {
+    fn socket(&mut self) -> &mut Socket {
+        match self {
+            Self::Plain(io) => io.beneath(),
+            Self::Tls(io) => io.get_mut().0.beneath(),
+        }
+    }
+}
+
+/// One connection.
+pub(super) struct Wire {
+    io: Io,
+    line: Line,
+    fence: Arc<Fence>,
+    incoming: BytesMut,
+    outgoing: BytesMut,
+    /// Whether a part of `outgoing`'s oldest message may have been written already.
+    begun: bool,
+    expected: u32,
+    /// Those of `expected` whose messages are queued, and not one byte of them written.
+    unsent: u32,
+    status: Status,
+    asides: VecDeque<Aside>,
+    broken: bool,
+}
+
+impl Wire {
+    pub(super) fn new(io: Io, line: Line, fence: Arc<Fence>) -> Self {
+        Self {
+            io,
+            line,
+            fence,
+            incoming: BytesMut::new(),
+            outgoing: BytesMut::new(),
+            begun: false,
+            expected: 0,
+            unsent: 0,
+            status: Status::Idle,
+            asides: VecDeque::new(),
+            broken: false,
+        }
+    }
+
+    /// From now on what is written belongs to calls.
+    pub(super) fn count(&self) {
+        self.line.count();
+    }
+
+    /// The bytes of messages to come; they leave while [`Wire::next`] waits.
+    pub(super) const fn queue(&mut self) -> &mut BytesMut {
+        &mut self.outgoing
+    }
+
+    /// What was queued ends with a message that the server answers with ReadyForQuery.
+    pub(super) const fn expect_ready(&mut self) {
+        self.expected += 1;
+        self.unsent += 1;
+    }
+
+    /// ReadyForQuery still to come.
+    pub(super) const fn expected(&self) -> u32 {
+        self.expected
+    }
+
+    pub(super) const fn status(&self) -> Status {
+        self.status
+    }
+
+    pub(super) const fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// It must not be used again.
+    pub(super) const fn break_off(&mut self) {
+        self.broken = true;
+    }
+
+    /// Notices and notifications since the last call of this.
+    pub(super) fn take_asides(&mut self) -> VecDeque<Aside> {
+        std::mem::take(&mut self.asides)
+    }
+
+    pub(super) fn has_asides(&self) -> bool {
+        !self.asides.is_empty()
+    }
+
+    /// Whether the next message is here already.
+    pub(super) fn has_message(&self) -> bool {
+        let header = Header::parse(&self.incoming).ok().flatten();
+        header.is_some_and(|header| self.incoming.len() > usize::try_from(header.len()).unwrap_or(usize::MAX))
+    }
+
+    /// Moves the socket to the runtime that calls: readiness then wakes this thread, and no other one.
+    pub(super) fn come_home(&mut self) -> Result<(), WireError> {
+        let moved = self.io.socket().come_home();
+        moved.map_err(|error| self.fail(error.into()))
+    }
+
+    /// Whether the server has closed or broken the connection while nobody used it.
+    pub(super) fn is_dead(&mut self) -> bool {
+        self.broken || self.incoming.is_empty() && self.io.socket().pending() == Pending::End
+    }
+
+    /// Takes back what was queued and never written. False if a part of it was: then nobody may use the connection
+    /// again, because the rest of that message belongs to a holder whose time has ended.
+    pub(super) fn unqueue(&mut self) -> bool {
+        if self.begun {
+            return false;
+        }
+        self.outgoing.clear();
+        self.expected -= std::mem::take(&mut self.unsent);
+        true
+    }
+
+    /// The next message of the server, apart from asides. What is queued is written meanwhile. May be dropped and
+    /// called again.
+    pub(super) async fn next(&mut self) -> Result<Message, WireError> {
+        let next = std::future::poll_fn(|cx| self.poll_next(cx)).await;
+        next.map_err(|error| self.fail(error))
+    }
+
+    /// Writes everything that is queued. May be dropped and called again.
+    pub(super) async fn flush(&mut self) -> Result<(), WireError> {
+        let flushed = std::future::poll_fn(|cx| self.poll_send(cx)).await;
+        flushed.map_err(|error| self.fail(error))
+    }
+
+    /// Ends the connection, and returns when the server has too. May be dropped, which closes the socket.
+    pub(super) async fn close(mut self) {
+        use tokio::io::AsyncWriteExt as _;
+        // Terminate is not sent: the fence lets nothing pass any more, and the server takes an end for a farewell.
+        if self.come_home().is_ok() && self.shutdown().await.is_ok() {
+            while self.io.read_buf(&mut self.incoming).await.is_ok_and(|read| read > 0) {
+                self.incoming.clear();
+            }
+        }
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        use tokio::io::AsyncWriteExt as _;
+        self.io.socket().shutdown().await
+    }
+
+    /// A write that the fence refused breaks nothing by itself: what was not begun can be taken back.
+    fn fail(&mut self, error: WireError) -> WireError {
+        if !self.fence.is_open() {
+            self.broken |= self.begun;
+            return WireError::Fenced;
+        }
+        self.broken = true;
+        error
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, WireError>> {
+        loop {
+            if let Some(message) = self.parse()? {
+                if let Some(message) = self.look_at(message)? {
+                    return Poll::Ready(Ok(message));
+                }
+                continue;
+            }
+            let sent = self.poll_send(cx);
+            // The server may have said why it closes, before it did.
+            let read = self.poll_fill(cx);
+            match (sent, read) {
+                (_, Poll::Ready(Ok(read))) if read > 0 => {}
+                (Poll::Ready(Err(error)), _) => return Poll::Ready(Err(error)),
+                (_, Poll::Ready(Ok(_))) => return Poll::Ready(Err(WireError::Closed)),
+                (_, Poll::Ready(Err(error))) => return Poll::Ready(Err(error.into())),
+                (_, Poll::Pending) => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        if self.outgoing.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.outgoing.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.outgoing))?;
+            if written == 0 {
+                return Poll::Ready(Err(WireError::Closed));
+            }
+            self.outgoing.advance(written);
+            (self.begun, self.unsent) = (true, 0);
+        }
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.begun = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.incoming.capacity() - self.incoming.len() < READ / 4 {
+            self.incoming.reserve(READ);
+        }
+        let Self { io, incoming, .. } = self;
+        pin!(io.read_buf(incoming)).poll(cx)
+    }
+
+    fn parse(&mut self) -> Result<Option<Message>, WireError> {
+        let broken = |error: io::Error| WireError::Protocol(error.to_string());
+        let Some(header) = Header::parse(&self.incoming).map_err(broken)? else {
+            return Ok(None);
+        };
+        let length = usize::try_from(header.len()).unwrap_or(usize::MAX);
+        if length > MAX_MESSAGE {
+            let message = format!("a message of {length} bytes; at most {MAX_MESSAGE} are taken");
+            return Err(WireError::Protocol(message));
+        }
+        if self.incoming.len() <= length {
+            return Ok(None);
+        }
+        Message::parse(&mut self.incoming).map_err(broken)
+    }
+
+    /// Notes what a message says about the session itself; `None` for one that belongs to no call.
+    fn look_at(&mut self, message: Message) -> Result<Option<Message>, WireError> {
+        match message {
+            Message::ReadyForQuery(body) => {
+                self.status = match body.status() {
+                    b'I' => Status::Idle,
+                    b'T' => Status::Open,
+                    b'E' => Status::Failed,
+                    other => return Err(WireError::Protocol(format!("transaction status {other}"))),
+                };
+                self.expected = self.expected.saturating_sub(1);
+                Ok(Some(Message::ReadyForQuery(body)))
+            }
+            Message::NoticeResponse(body) => self.note(Aside::notice(&body)),
+            Message::NotificationResponse(body) => self.note(Aside::notification(&body)),
+            Message::ParameterStatus(body) => self.note(Aside::parameter(&body)),
+            message => Ok(Some(message)),
+        }
+    }
+
+    fn note(&mut self, aside: Option<Aside>) -> Result<Option<Message>, WireError> {
+        self.asides.extend(aside);
+        if self.asides.len() > MAX_ASIDES {
+            self.asides.pop_front();
+        }
+        Ok(None)
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("status", &self.status)
+            .field("expected", &self.expected)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
+    }
+}
