@@ -210,6 +210,9 @@ pub enum Error {
     /// A call runs on the lease already.
     #[error("a call runs on this lease already: wait for its answer, or take another lease")]
     LeaseBusy,
+    /// A one-shot left a transaction open.
+    #[error("this call left a transaction open, which was rolled back: take a lease, or use OpenSession")]
+    TransactionLeftOpen,
     /// The pool was deleted.
     #[error("the pool is being deleted")]
     PoolDraining,

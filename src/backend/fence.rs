@@ -213,6 +213,11 @@ impl<T> FencedIo<T> {
         }
     }
 
+    /// What is beneath the fence: to be looked at or moved, not to be written to.
+    pub(crate) const fn beneath(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
     /// The connection's own gate.
     #[must_use]
     pub fn line(&self) -> Line {

@@ -7,6 +7,7 @@ mod echo;
 mod fence;
 mod http;
 mod operation;
+mod postgres;
 pub mod registry;
 pub mod secrets;
 mod sink;
@@ -190,6 +191,9 @@ pub enum CallError {
     /// The caller takes no more. The session needs [`Session::settle`].
     #[error("{0}")]
     Sink(SinkClosed),
+    /// The caller had the session for this operation only, and it left a transaction open, which was rolled back.
+    #[error("the operation left a transaction open, which was rolled back")]
+    LeftOpen,
     /// The body did not come as promised: the caller went away in the middle. The session needs [`Session::settle`].
     #[error("the rest of the body did not come")]
     Input,

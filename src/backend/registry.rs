@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backend, echo, http, secrets::Secrets};
+use super::{Backend, echo, http, postgres, secrets::Secrets};
 use crate::{
     clock::Clock,
     error::Faults,
@@ -35,7 +35,11 @@ pub fn build(spec: &PoolSpec, surroundings: &Surroundings) -> Result<Arc<dyn Bac
     match &spec.backend {
         Some(pool_spec::Backend::Echo(own)) => echo::build(spec, *own),
         Some(pool_spec::Backend::Http(own)) => http::build(spec, own, surroundings),
-        None => Err(Faults::one("backend", "is missing: set one of `echo`, `http`")),
+        Some(pool_spec::Backend::Postgres(own)) => postgres::build(spec, own, surroundings),
+        None => Err(Faults::one(
+            "backend",
+            "is missing: set one of `echo`, `http`, `postgres`",
+        )),
     }
 }
 
@@ -46,6 +50,11 @@ pub const fn defaults(spec: &PoolSpec) -> KindDefaults {
         Some(pool_spec::Backend::Echo(_) | pool_spec::Backend::Http(_)) | None => KindDefaults {
             execute: Duration::from_secs(60),
             stall: Duration::from_secs(30),
+        },
+        // A long query says nothing until its first row.
+        Some(pool_spec::Backend::Postgres(_)) => KindDefaults {
+            execute: Duration::from_secs(60),
+            stall: Duration::from_secs(600),
         },
     }
 }

@@ -217,7 +217,8 @@ impl Loan {
     }
 
     /// Runs the call and gives the session back.
-    pub(super) async fn run(mut self, request: CallRequest, mut sink: Sink) -> CallResult {
+    pub(super) async fn run(mut self, mut request: CallRequest, mut sink: Sink) -> CallResult {
+        request.operation.alone = true;
         let mut info = self.info();
         let want_text = request.operation.params.want_text();
         let limits = Limits::new(&self.entry.policy(), &request, self.started);

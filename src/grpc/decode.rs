@@ -264,6 +264,7 @@ fn operation(operation: Option<proto::Operation>, field: &str, faults: &mut Faul
             params,
             args: operation.args,
             body: Body::Whole(operation.body),
+            alone: false,
         },
         timeout,
         caller_deadline: None,

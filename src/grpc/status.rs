@@ -69,6 +69,7 @@ fn table(error: &Error) -> Row {
         Error::LeaseReleased => row(Code::FailedPrecondition, "LEASE_RELEASED"),
         Error::LeaseRevoked { .. } => row(Code::FailedPrecondition, "LEASE_REVOKED"),
         Error::LeaseBusy => row(Code::FailedPrecondition, "LEASE_BUSY"),
+        Error::TransactionLeftOpen => row(Code::FailedPrecondition, "TRANSACTION_LEFT_OPEN"),
         Error::PoolDraining => row(Code::FailedPrecondition, "POOL_DRAINING"),
         Error::SessionLost { .. } => row(Code::Aborted, "SESSION_LOST"),
         Error::SeqnoGap { .. } => row(Code::Aborted, "SEQNO_GAP"),

@@ -16,6 +16,7 @@ fn call(name: &str, params: Value) -> Operation {
         params: Params::Object(params),
         args: Vec::new(),
         body: Body::Whole(Bytes::new()),
+        alone: false,
     }
 }
 

@@ -54,7 +54,8 @@ impl Aside {
     }
 
     pub(super) fn parameter(body: &ParameterStatusBody) -> Option<Self> {
-        (body.name().ok()? == "in_hot_standby").then(|| Self::Standby(body.value().is_ok_and(|value| value == "on")))
+        (body.name().ok()? == "in_hot_standby")
+            .then(|| Self::Standby(body.value().is_ok_and(|value| value == "on")))
     }
 
     /// As a streaming caller sees it.
@@ -96,7 +97,9 @@ fn text(value: &str) -> Kind {
 }
 
 fn object(fields: Vec<(&str, Kind)>) -> Struct {
-    let fields = fields.into_iter().map(|(name, kind)| (name.to_owned(), Value { kind: Some(kind) }));
+    let fields = fields
+        .into_iter()
+        .map(|(name, kind)| (name.to_owned(), Value { kind: Some(kind) }));
     Struct {
         fields: fields.collect(),
     }

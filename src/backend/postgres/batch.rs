@@ -1,9 +1,6 @@
 //! A batch: statements sent in one go. Each stands for itself; or, if it is atomic, all of them or none.
 
-use postgres_protocol::message::{
-    backend::Message,
-    frontend,
-};
+use postgres_protocol::message::{backend::Message, frontend};
 use serde_json::{Value, json};
 
 use super::{
@@ -12,7 +9,6 @@ use super::{
     rows::{self, Columns},
     run::{Reply, Sent, affected, ended, is_procedural},
     session::{PostgresSession, lost},
-    value,
 };
 use crate::backend::{CallError, Completion, Event, Output, Sink, SinkClosed};
 
@@ -80,13 +76,17 @@ impl PostgresSession {
         let mut part = Part::default();
         part.reply.columns = known;
         loop {
-            let message = self.wire.next().await.map_err(|error| ended(part.reply.error.take(), error))?;
+            let message = self
+                .wire
+                .next()
+                .await
+                .map_err(|error| ended(part.reply.error.take(), error))?;
             match message {
                 Message::ParseComplete => part.reply.parsed = true,
                 Message::RowDescription(body) => part.reply.columns = rows::columns(&body),
                 Message::DataRow(body) => {
-                    let columns = part.reply.columns.as_deref().unwrap_or_default();
-                    let row = value::json_row(columns, rows::cells(&body));
+                    let columns = part.reply.columns.as_ref();
+                    let row = columns.map_or_else(String::new, |columns| columns.json(&body));
                     part.bytes += row.len();
                     if part.bytes > MAX_ROWS {
                         return Err(CallError::Sink(SinkClosed::TooLarge));
@@ -148,13 +148,19 @@ fn shown(part: Part) -> String {
     if let Some(report) = part.reply.error {
         let executed = report.executed(false);
         let error = report.into_error();
-        let mut facts: serde_json::Map<String, Value> =
-            error.metadata.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let mut facts: serde_json::Map<String, Value> = error
+            .metadata
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json!(value)))
+            .collect();
         facts.insert("message".to_owned(), json!(error.message));
-        facts.insert("executed".to_owned(), json!(executed.as_str()));
+        facts.insert("executed".to_owned(), json!(executed.word()));
         return json!({ "error": facts }).to_string();
     }
     let tag = Value::from(part.reply.tag.as_str());
     let rows = part.rows.join(",");
-    format!(r#"{{"tag":{tag},"affected":{},"rows":[{rows}]}}"#, affected(&part.reply.tag))
+    format!(
+        r#"{{"tag":{tag},"affected":{},"rows":[{rows}]}}"#,
+        affected(&part.reply.tag)
+    )
 }

@@ -23,15 +23,10 @@ use super::{
     cancel::Canceller,
     definition::{CHECK, Server},
     home::Socket,
-    sqlstate::{self, Report},
+    report,
     wire::{Io, Wire, WireError},
 };
-use crate::backend::{
-    DialError, DialErrorKind, Fence, FencedIo,
-    secrets::Secret,
-    socket,
-    tls::blocking,
-};
+use crate::backend::{DialError, DialErrorKind, Fence, FencedIo, secrets::Secret, socket, tls::blocking};
 
 /// A session's connection, and the way to cancel what runs on it.
 #[derive(Debug)]
@@ -73,7 +68,11 @@ pub(super) async fn open(
                 "the server has no TLS: turn it on there, or turn postgres.tls off",
             ));
         }
-        _ => return Err(DialError::transient("the server did not answer whether it has TLS")),
+        _ => {
+            return Err(DialError::transient(
+                "the server did not answer whether it has TLS",
+            ));
+        }
     }
     let stream = plan.connect(fenced, &server.secrets).await?;
     Ok((Io::Tls(Box::new(stream)), line))
@@ -172,9 +171,11 @@ impl<'a> Login<'a> {
                     self.scram(&offered).await?;
                 }
                 Message::ErrorResponse(body) => return Err(refused(&body)),
-                _ => return Err(Refused::Dial(DialError::permanent(
-                    "the server asks for a kind of login that is not known here: use scram-sha-256",
-                ))),
+                _ => {
+                    return Err(Refused::Dial(DialError::permanent(
+                        "the server asks for a kind of login that is not known here: use scram-sha-256",
+                    )));
+                }
             }
         }
     }
@@ -203,7 +204,9 @@ impl<'a> Login<'a> {
 
     async fn password(&self) -> Result<Secret, DialError> {
         let Some(reference) = self.server.password.clone() else {
-            return Err(DialError::permanent("the server asks for a password: set postgres.password"));
+            return Err(DialError::permanent(
+                "the server asks for a password: set postgres.password",
+            ));
         };
         let secrets = self.server.secrets.clone();
         blocking(move || secrets.read(&reference)).await
@@ -228,7 +231,7 @@ impl<'a> Login<'a> {
         let mut fault = None;
         loop {
             match self.wire.next().await? {
-                Message::ErrorResponse(body) => fault = Some(Report::read(&body).message),
+                Message::ErrorResponse(body) => fault = Some(report::read(&body).message),
                 Message::ReadyForQuery(_) => break,
                 _ => {}
             }
@@ -243,7 +246,7 @@ impl<'a> Login<'a> {
 }
 
 fn refused(body: &ErrorResponseBody) -> Refused {
-    let report = Report::read(body);
+    let report = report::read(body);
     if report.sqlstate == "42704" && report.message.contains(CHECK) {
         return Refused::TooOld;
     }
@@ -259,7 +262,13 @@ fn kind(sqlstate: &str) -> DialErrorKind {
         "53300" => DialErrorKind::TooMany,
         // The server starts, stops, or recovers.
         "57P01" | "57P02" | "57P03" => DialErrorKind::Transient,
-        code if sqlstate::is_lasting(code) => DialErrorKind::Permanent,
+        // Login, database, parameter: somebody has to change something.
+        code if ["28", "3D", "22", "42", "0A"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
+            DialErrorKind::Permanent
+        }
         _ => DialErrorKind::Transient,
     }
 }

@@ -27,7 +27,12 @@ impl PostgresSession {
     pub(super) async fn copy_in(&mut self, sql: &str, body: Body) -> Result<Completion, CallError> {
         let mut reply = Reply::default();
         self.start_copy(sql)?;
-        if !self.await_copy(&mut reply, |message| matches!(message, Message::CopyInResponse(_))).await? {
+        if !self
+            .await_copy(&mut reply, |message| {
+                matches!(message, Message::CopyInResponse(_))
+            })
+            .await?
+        {
             return self.no_copy(reply, "FROM STDIN");
         }
         self.copying = true;
@@ -53,7 +58,8 @@ impl PostgresSession {
             match self.next(reply).await? {
                 message if begins(&message) => return Ok(true),
                 Message::CopyInResponse(_) => {
-                    frontend::copy_fail("use copy_in", self.wire.queue()).map_err(|error| lost(error.into()))?;
+                    frontend::copy_fail("use copy_in", self.wire.queue())
+                        .map_err(|error| lost(error.into()))?;
                 }
                 Message::ReadyForQuery(_) => return Ok(false),
                 Message::ErrorResponse(body) => self.note_error(reply, &body),
@@ -67,7 +73,8 @@ impl PostgresSession {
         let mut body = match body {
             Body::Whole(bytes) => {
                 self.push(bytes).await?;
-                return self.finish_copy();
+                self.finish_copy();
+                return Ok(());
             }
             Body::Stream(reader) => reader,
         };
@@ -84,7 +91,10 @@ impl PostgresSession {
                 }
                 chunk = body.next() => match chunk.map_err(|_| CallError::Input)? {
                     Some(bytes) => self.push(bytes).await?,
-                    None => return self.finish_copy(),
+                    None => {
+                        self.finish_copy();
+                        return Ok(());
+                    }
                 },
             }
         }
@@ -100,21 +110,28 @@ impl PostgresSession {
         Ok(())
     }
 
-    fn finish_copy(&mut self) -> Result<(), CallError> {
-        frontend::copy_done(self.wire.queue()).map_err(|error| lost(error.into()))
+    fn finish_copy(&mut self) {
+        frontend::copy_done(self.wire.queue());
     }
 
     /// Hands a COPY TO STDOUT on.
     pub(super) async fn copy_out(&mut self, sql: &str, sink: &mut Sink) -> Result<Completion, CallError> {
         let mut reply = Reply::default();
         self.start_copy(sql)?;
-        if !self.await_copy(&mut reply, |message| matches!(message, Message::CopyOutResponse(_))).await? {
+        if !self
+            .await_copy(&mut reply, |message| {
+                matches!(message, Message::CopyOutResponse(_))
+            })
+            .await?
+        {
             return self.no_copy(reply, "TO STDOUT");
         }
         let mut frame = BytesMut::new();
         loop {
             if !frame.is_empty() && !self.wire.has_message() && sink.streams() || frame.len() >= FRAME {
-                sink.send(Event::Data(frame.split().freeze())).await.map_err(CallError::Sink)?;
+                sink.send(Event::Data(frame.split().freeze()))
+                    .await
+                    .map_err(CallError::Sink)?;
             }
             match self.next(&mut reply).await? {
                 Message::CopyData(body) => frame.extend_from_slice(body.data()),
@@ -125,7 +142,9 @@ impl PostgresSession {
             }
         }
         if !frame.is_empty() {
-            sink.send(Event::Data(frame.freeze())).await.map_err(CallError::Sink)?;
+            sink.send(Event::Data(frame.freeze()))
+                .await
+                .map_err(CallError::Sink)?;
         }
         self.complete(reply, false, false)
     }
@@ -142,7 +161,10 @@ impl PostgresSession {
     }
 
     async fn next(&mut self, reply: &mut Reply) -> Result<Message, CallError> {
-        self.wire.next().await.map_err(|error| ended(reply.error.take(), error))
+        self.wire
+            .next()
+            .await
+            .map_err(|error| ended(reply.error.take(), error))
     }
 
     fn note_error(
@@ -167,7 +189,10 @@ impl PostgresSession {
 
     /// The statement was no COPY of the right direction; if the server had an error to tell, that.
     fn no_copy(&self, reply: Reply, direction: &str) -> Result<Completion, CallError> {
-        let refused = reply.error.as_ref().is_some_and(|report| report.sqlstate != "57014");
+        let refused = reply
+            .error
+            .as_ref()
+            .is_some_and(|report| report.sqlstate != "57014");
         if refused {
             self.complete(reply, false, false)?;
         }

@@ -231,7 +231,10 @@ fn read_parameters(own: &PostgresBackend, faults: &mut Faults) -> BTreeMap<Strin
         let field = format!("postgres.parameters.{name}");
         let known = name.to_ascii_lowercase();
         if RESERVED.contains(&known.as_str()) {
-            faults.add(&field, "is the broker's own: use the field for it, if there is one");
+            faults.add(
+                &field,
+                "is the broker's own: use the field for it, if there is one",
+            );
         } else if name.is_empty() || name.contains('\0') || value.contains('\0') {
             faults.add(&field, "must have a name, and no zero byte");
         } else {

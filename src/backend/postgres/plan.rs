@@ -179,15 +179,19 @@ fn check_args(field: &str, args: &[proto::Value], faults: &mut Faults) {
 }
 
 fn json_args(field: &str, args: &[&RawValue], faults: &mut Faults) -> Vec<proto::Value> {
-    let mut values = Vec::with_capacity(args.len());
-    for (index, arg) in args.iter().enumerate() {
-        match value::from_json(arg) {
-            Ok(value) => values.push(value),
-            Err(message) => faults.add(&format!("{field}[{index}]"), message),
+    match value::all_from_json(field, args) {
+        Ok(values) => {
+            check_args(field, &values, faults);
+            values
+        }
+        Err(found) => {
+            found
+                .list()
+                .iter()
+                .for_each(|fault| faults.add(&fault.field, fault.message.clone()));
+            Vec::new()
         }
     }
-    check_args(field, &values, faults);
-    values
 }
 
 fn check_sql(sql: &str, field: &str, faults: &mut Faults) {
@@ -234,7 +238,10 @@ fn simple(operation: &Operation) -> Result<Plan, Faults> {
     let mut faults = Faults::default();
     check_sql(&query.sql, "params.sql", &mut faults);
     if !query.args.is_empty() {
-        faults.add("params.args", "`simple` takes none: several statements cannot share them");
+        faults.add(
+            "params.args",
+            "`simple` takes none: several statements cannot share them",
+        );
     }
     let shape = query.rows.unwrap_or_default();
     let sql = query.sql;

@@ -8,8 +8,9 @@ use super::sqlstate::Report;
 /// Reads it; a field that breaks off is left out.
 pub(super) fn read(body: &ErrorResponseBody) -> Report {
     let mut fields = body.fields();
-    Report::read(std::iter::from_fn(|| {
-        let field = fields.next().ok().flatten()?;
-        Some((field.type_(), field.value_bytes()))
-    }))
+    let mut found = Vec::new();
+    while let Ok(Some(field)) = fields.next() {
+        found.push((field.type_(), field.value_bytes().to_vec()));
+    }
+    Report::read(found.iter().map(|(letter, text)| (*letter, text.as_slice())))
 }

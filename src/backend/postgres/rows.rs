@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use fallible_iterator::FallibleIterator as _;
-use postgres_protocol::message::backend::{DataRowBody, RowDescriptionBody};
+use postgres_protocol::message::backend::{DataRowBody, Field, RowDescriptionBody};
 
-use super::value::{self, Type};
+use super::value::{self, JsonRows, Type};
 use crate::{
     backend::{Event, Sink, SinkClosed},
     proto,
@@ -16,25 +16,47 @@ const FRAME_ROWS: usize = 256;
 const FRAME_BYTES: usize = 64 * 1024;
 
 /// What a statement returns.
-pub(super) type Columns = Arc<[Column]>;
+pub(super) type Columns = Arc<Described>;
 
-/// One column of what a statement returns.
+/// The columns of what a statement returns.
 #[derive(Debug)]
-pub(super) struct Column {
-    pub(super) shown: proto::Column,
-    pub(super) kind: Type,
+pub(super) struct Described {
+    shown: Vec<proto::Column>,
+    types: Vec<Type>,
+    json: JsonRows,
+}
+
+impl Described {
+    /// A row as a JSON object.
+    pub(super) fn json(&self, body: &DataRowBody) -> String {
+        self.json.row(cells(body))
+    }
+
+    /// A row of typed values.
+    fn typed(&self, body: &DataRowBody) -> proto::Row {
+        let values = self.types.iter().zip(cells(body));
+        proto::Row {
+            values: values.map(|(kind, cell)| value::decode(*kind, cell)).collect(),
+        }
+    }
 }
 
 /// Reads a description.
 pub(super) fn columns(body: &RowDescriptionBody) -> Option<Columns> {
-    let column = |field: postgres_protocol::message::backend::Field<'_>| {
-        Ok(Column {
-            shown: value::column(field.name(), field.type_oid(), None),
-            kind: Type::of(field.type_oid()),
-        })
+    let column = |field: Field<'_>| {
+        Ok((
+            value::column(field.name(), field.type_oid(), None),
+            Type::of(field.type_oid()),
+        ))
     };
-    let columns: Vec<Column> = body.fields().map(column).collect().ok()?;
-    Some(columns.into())
+    let columns: Vec<(proto::Column, Type)> = body.fields().map(column).collect().ok()?;
+    let named: Vec<_> = columns
+        .iter()
+        .map(|(shown, kind)| (shown.name.as_str(), *kind))
+        .collect();
+    let json = JsonRows::of(&named);
+    let (shown, types) = columns.into_iter().unzip();
+    Some(Arc::new(Described { shown, types, json }))
 }
 
 /// How rows are wanted.
@@ -55,7 +77,7 @@ pub(super) enum Shape {
 pub(super) struct Frames<'a> {
     sink: &'a mut Sink,
     shape: Shape,
-    columns: Columns,
+    columns: Option<Columns>,
     /// Whether the columns have been told.
     told: bool,
     rows: Vec<proto::Row>,
@@ -69,7 +91,7 @@ impl<'a> Frames<'a> {
         Self {
             sink,
             shape,
-            columns: Arc::from([]),
+            columns: None,
             told: true,
             rows: Vec::new(),
             bytes: 0,
@@ -78,22 +100,30 @@ impl<'a> Frames<'a> {
     }
 
     /// Rows of these columns follow.
-    pub(super) async fn begin(&mut self, columns: Columns) -> Result<(), SinkClosed> {
-        self.flush().await?;
-        (self.columns, self.told) = (columns, false);
-        Ok(())
+    pub(super) fn begin(&mut self, columns: Columns) {
+        (self.columns, self.told) = (Some(columns), false);
+    }
+
+    /// No more rows of this statement, which changed so many.
+    pub(super) async fn end(&mut self, affected: i64) -> Result<(), SinkClosed> {
+        if affected == 0 || self.shape == Shape::Json {
+            return self.flush().await;
+        }
+        let mut part = self.part();
+        part.affected = affected;
+        self.sink.send(Event::Rows(part)).await
     }
 
     /// One row. A frame that is full goes.
     pub(super) async fn add(&mut self, body: &DataRowBody) -> Result<(), SinkClosed> {
         self.count += 1;
+        let Some(columns) = &self.columns else {
+            return Ok(());
+        };
         match self.shape {
             Shape::None => return Ok(()),
-            Shape::Typed => self.rows.push(self.typed(body)),
-            Shape::Json => {
-                let row = value::json_row(&self.columns, cells(body));
-                return self.sink.send(Event::Json(row)).await;
-            }
+            Shape::Typed => self.rows.push(columns.typed(body)),
+            Shape::Json => return self.sink.send(Event::Json(columns.json(body))).await,
         }
         self.bytes += body.buffer().len();
         if self.rows.len() >= FRAME_ROWS || self.bytes >= FRAME_BYTES {
@@ -110,24 +140,23 @@ impl<'a> Frames<'a> {
     /// Sends what there is: the columns too, if they have not been told.
     pub(super) async fn flush(&mut self) -> Result<(), SinkClosed> {
         let tell = !self.told && self.shape == Shape::Typed;
-        self.told = true;
         if !tell && self.rows.is_empty() {
             return Ok(());
         }
-        let columns = if tell {
-            self.columns.iter().map(|column| column.shown.clone()).collect()
-        } else {
-            Vec::new()
-        };
-        self.bytes = 0;
-        let rows = std::mem::take(&mut self.rows);
-        let affected = 0;
-        let part = proto::Rows {
-            columns,
-            rows,
-            affected,
-        };
+        let part = self.part();
         self.sink.send(Event::Rows(part)).await
+    }
+
+    fn part(&mut self) -> proto::Rows {
+        let tell = !self.told && self.shape == Shape::Typed;
+        let columns = self.columns.as_ref().filter(|_| tell);
+        let columns = columns.map(|columns| columns.shown.clone()).unwrap_or_default();
+        (self.told, self.bytes) = (true, 0);
+        proto::Rows {
+            columns,
+            rows: std::mem::take(&mut self.rows),
+            affected: 0,
+        }
     }
 
     /// Another kind of event, in its place between the rows.
@@ -143,13 +172,6 @@ impl<'a> Frames<'a> {
     /// JSON rows were asked for, and there are none.
     pub(super) fn is_empty_json(&self) -> bool {
         self.shape == Shape::Json && self.count == 0 && !self.sink.streams()
-    }
-
-    fn typed(&self, body: &DataRowBody) -> proto::Row {
-        let values = self.columns.iter().zip(cells(body));
-        proto::Row {
-            values: values.map(|(column, cell)| value::decode(column.kind, cell)).collect(),
-        }
     }
 }
 

@@ -31,7 +31,7 @@ const MAX_NOTICE: usize = 512;
 #[derive(Debug)]
 pub(super) struct Sent {
     key: Key,
-    prepared: Prepared,
+    pub(super) prepared: Prepared,
     /// The server is asked to prepare it now.
     fresh: bool,
 }
@@ -104,7 +104,9 @@ impl PostgresSession {
                 frontend::parse(&prepared.name, &key.sql, key.types.iter().copied(), queue)?;
                 frontend::describe(b'S', &prepared.name, queue)?;
             }
-            let formats = arguments.iter().map(|argument| i16::from(argument.format == Format::Binary));
+            let formats = arguments
+                .iter()
+                .map(|argument| i16::from(argument.format == Format::Binary));
             let value = |argument: &super::value::Argument<'_>, buffer: &mut BytesMut| {
                 Ok(match &argument.bytes {
                     None => IsNull::Yes,
@@ -124,7 +126,11 @@ impl PostgresSession {
 
     /// Keeps a statement that the server has prepared, and forgets one that it has not any more.
     pub(super) fn remember(&mut self, sent: Sent, reply: &Reply) {
-        let Sent { key, mut prepared, fresh } = sent;
+        let Sent {
+            key,
+            mut prepared,
+            fresh,
+        } = sent;
         if fresh && reply.parsed {
             prepared.columns.clone_from(&reply.columns);
             self.statements.keep(key, prepared);
@@ -224,9 +230,14 @@ impl PostgresSession {
         for aside in self.take_asides() {
             if frames.streams() {
                 if let Some(event) = aside.event() {
-                    frames.beside(Event::Progress(event)).await.map_err(CallError::Sink)?;
+                    frames
+                        .beside(Event::Progress(event))
+                        .await
+                        .map_err(CallError::Sink)?;
                 }
-            } else if let Aside::Notice { severity, message, .. } = aside
+            } else if let Aside::Notice {
+                severity, message, ..
+            } = aside
                 && reply.notices.len() < MAX_NOTICES
             {
                 let mut notice = format!("{severity}: {message}");
@@ -255,10 +266,16 @@ impl PostgresSession {
             return Err(CallError::Backend(report.into_error(), executed));
         }
         let notices = reply.notices.into_iter().enumerate();
-        let mut attributes: Vec<_> = notices.map(|(index, text)| (format!("notice.{index}"), text)).collect();
+        let mut attributes: Vec<_> = notices
+            .map(|(index, text)| (format!("notice.{index}"), text))
+            .collect();
         attributes.push(("tag".to_owned(), reply.tag));
         Ok(Completion {
-            output: if empty_json { Output::Json("[]".to_owned()) } else { Output::None },
+            output: if empty_json {
+                Output::Json("[]".to_owned())
+            } else {
+                Output::None
+            },
             attributes,
             ..Completion::default()
         })
@@ -280,9 +297,10 @@ pub(super) fn ended(report: Option<Report>, error: super::wire::WireError) -> Ca
 pub(super) fn affected(tag: &str) -> i64 {
     let mut words = tag.split(' ');
     match words.next() {
-        Some("INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY") => {
-            words.next_back().and_then(|count| count.parse().ok()).unwrap_or(0)
-        }
+        Some("INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY") => words
+            .next_back()
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(0),
         _ => 0,
     }
 }
@@ -300,7 +318,10 @@ pub(super) fn is_procedural(sql: &str) -> bool {
     while let Some(comment) = rest.strip_prefix("--") {
         rest = comment.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
     }
-    while let Some((_, after)) = rest.strip_prefix("/*").and_then(|comment| comment.split_once("*/")) {
+    while let Some((_, after)) = rest
+        .strip_prefix("/*")
+        .and_then(|comment| comment.split_once("*/"))
+    {
         rest = after.trim_start();
     }
     let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
@@ -325,7 +346,10 @@ fn rolled_back() -> CallError {
 }
 
 fn too_long() -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::InvalidInput, "more arguments than the protocol can carry")
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidInput,
+        "more arguments than the protocol can carry",
+    )
 }
 
 #[cfg(test)]
@@ -334,7 +358,15 @@ mod tests {
 
     #[test]
     fn tags_tell_how_many_rows_were_changed() {
-        let tags = ["INSERT 0 5", "UPDATE 3", "DELETE 0", "SELECT 9", "COPY 7", "BEGIN", ""];
+        let tags = [
+            "INSERT 0 5",
+            "UPDATE 3",
+            "DELETE 0",
+            "SELECT 9",
+            "COPY 7",
+            "BEGIN",
+            "",
+        ];
         assert_eq!(tags.map(affected), [5, 3, 0, 0, 7, 0, 0]);
     }
 
@@ -347,7 +379,13 @@ mod tests {
             "create index concurrently i on t(a)",
         ];
         assert!(proves_nothing.iter().all(|sql| is_procedural(sql)));
-        let rolled_back = ["select 1", "create index i on t(a)", "insert into t values (1)", "-- do", ""];
+        let rolled_back = [
+            "select 1",
+            "create index i on t(a)",
+            "insert into t values (1)",
+            "-- do",
+            "",
+        ];
         assert!(!rolled_back.iter().any(|sql| is_procedural(sql)));
     }
 }

@@ -17,9 +17,7 @@ use super::{
     wire::{Status, Wire, WireError},
 };
 use crate::{
-    backend::{
-        CallError, Cleanliness, Completion, DialError, Fence, Operation, Session, SessionLost, Sink,
-    },
+    backend::{CallError, Cleanliness, Completion, DialError, Fence, Operation, Session, SessionLost, Sink},
     clock::Clock,
     error::Executed,
 };
@@ -52,7 +50,11 @@ enum Used {
 
 impl PostgresSession {
     /// Opens one. If the future is dropped, so is the socket.
-    pub(super) async fn dial(server: Arc<Server>, clock: Clock, fence: Arc<Fence>) -> Result<Self, DialError> {
+    pub(super) async fn dial(
+        server: Arc<Server>,
+        clock: Clock,
+        fence: Arc<Fence>,
+    ) -> Result<Self, DialError> {
         let Connected { wire, canceller } = connect::connect(&server, &fence).await?;
         let statements = Statements::new(server.cache);
         let mut session = Self {
@@ -157,7 +159,7 @@ impl PostgresSession {
     /// An error that says something about the session itself.
     pub(super) fn note(&mut self, report: &Report) {
         // A write on what was the primary: after a failover a new session finds the new one.
-        if report.is_fatal() || report.sqlstate == "25006" && self.standby {
+        if report.severity != "ERROR" || report.sqlstate == "25006" && self.standby {
             self.wire.break_off();
         }
     }

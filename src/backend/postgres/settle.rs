@@ -54,7 +54,9 @@ impl PostgresSession {
             return self.wire.flush().await.map_err(SessionLost::because_of);
         }
         self.wire.break_off();
-        Err(SessionLost::because("a statement was cut off in the middle of being sent"))
+        Err(SessionLost::because(
+            "a statement was cut off in the middle of being sent",
+        ))
     }
 
     /// Cancels until nothing runs any more: each request ends one statement of a batch.
@@ -62,7 +64,8 @@ impl PostgresSession {
         while self.wire.expected() > 0 {
             if std::mem::take(&mut self.copying) {
                 // The server reads the COPY's data, and would find the cancelling only between two messages.
-                frontend::copy_fail("cancelled", self.wire.queue()).map_err(|error| SessionLost::because_of(error.into()))?;
+                frontend::copy_fail("cancelled", self.wire.queue())
+                    .map_err(|error| SessionLost::because_of(error.into()))?;
             } else {
                 self.canceller.cancel().await?;
             }
@@ -114,7 +117,9 @@ impl PostgresSession {
         if !left.is_empty() {
             self.remove(left).await?;
             if !self.names(PROOF).await?.is_empty() {
-                return Err(SessionLost::because("something was left behind that a reset does not remove"));
+                return Err(SessionLost::because(
+                    "something was left behind that a reset does not remove",
+                ));
             }
         }
         for index in 0..self.server.init_sql.len() {
@@ -133,7 +138,9 @@ impl PostgresSession {
     async fn remove(&mut self, left: Vec<Option<String>>) -> Result<(), SessionLost> {
         for name in left {
             let Some(name) = name else {
-                return Err(SessionLost::because("a cursor or a channel was left behind that a reset does not remove"));
+                return Err(SessionLost::because(
+                    "a cursor or a channel was left behind that a reset does not remove",
+                ));
             };
             let quoted = name.replace('"', "\"\"");
             self.must(&format!("DEALLOCATE \"{quoted}\"")).await?;
@@ -145,7 +152,10 @@ impl PostgresSession {
     async fn must(&mut self, sql: &str) -> Result<(), SessionLost> {
         match self.command(sql).await.map_err(SessionLost::because_of)? {
             None => Ok(()),
-            Some(report) => Err(SessionLost::because(format!("{}: {}", report.sqlstate, report.message))),
+            Some(report) => Err(SessionLost::because(format!(
+                "{}: {}",
+                report.sqlstate, report.message
+            ))),
         }
     }
 

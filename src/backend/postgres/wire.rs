@@ -13,7 +13,7 @@ use std::{
 
 use bytes::{Buf as _, BytesMut};
 use postgres_protocol::message::backend::{Header, Message};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use super::{aside::Aside, home::Socket};
@@ -66,6 +66,38 @@ impl Io {
         match self {
             Self::Plain(io) => io.beneath(),
             Self::Tls(io) => io.get_mut().0.beneath(),
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }
@@ -182,6 +214,12 @@ impl Wire {
         next.map_err(|error| self.fail(error))
     }
 
+    /// Returns when the server has said something beside an answer. May be dropped and called again.
+    pub(super) async fn aside(&mut self) -> Result<(), WireError> {
+        let came = std::future::poll_fn(|cx| self.poll_aside(cx)).await;
+        came.map_err(|error| self.fail(error))
+    }
+
     /// Writes everything that is queued. May be dropped and called again.
     pub(super) async fn flush(&mut self) -> Result<(), WireError> {
         let flushed = std::future::poll_fn(|cx| self.poll_send(cx)).await;
@@ -190,18 +228,17 @@ impl Wire {
 
     /// Ends the connection, and returns when the server has too. May be dropped, which closes the socket.
     pub(super) async fn close(mut self) {
-        use tokio::io::AsyncWriteExt as _;
         // Terminate is not sent: the fence lets nothing pass any more, and the server takes an end for a farewell.
-        if self.come_home().is_ok() && self.shutdown().await.is_ok() {
-            while self.io.read_buf(&mut self.incoming).await.is_ok_and(|read| read > 0) {
+        if self.come_home().is_ok() && self.io.socket().shutdown().is_ok() {
+            while self
+                .io
+                .read_buf(&mut self.incoming)
+                .await
+                .is_ok_and(|read| read > 0)
+            {
                 self.incoming.clear();
             }
         }
-    }
-
-    async fn shutdown(&mut self) -> io::Result<()> {
-        use tokio::io::AsyncWriteExt as _;
-        self.io.socket().shutdown().await
     }
 
     /// A write that the fence refused breaks nothing by itself: what was not begun can be taken back.
@@ -212,6 +249,22 @@ impl Wire {
         }
         self.broken = true;
         error
+    }
+
+    fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        if self.has_asides() {
+            return Poll::Ready(Ok(()));
+        }
+        match self.poll_next(cx) {
+            _ if self.has_asides() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // Between calls the server may say only why it is about to close.
+            Poll::Ready(Ok(Message::ErrorResponse(body))) => {
+                Poll::Ready(Err(WireError::Protocol(super::report::read(&body).message)))
+            }
+            Poll::Ready(Ok(_)) => Poll::Ready(Err(WireError::Protocol("an answer to nothing".to_owned()))),
+        }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, WireError>> {

@@ -70,6 +70,7 @@ fn operation(name: &str, params: &str) -> CallRequest {
             params: Params::Text(params.to_owned()),
             args: Vec::new(),
             body: Body::Whole(Bytes::new()),
+            alone: false,
         },
         timeout: None,
         caller_deadline: None,

@@ -31,6 +31,7 @@ fn leases() -> Vec<Error> {
         Error::LeaseReleased,
         Error::LeaseRevoked { how: "revoked" },
         Error::LeaseBusy,
+        Error::TransactionLeftOpen,
         Error::PoolDraining,
         Error::SessionLost {
             message: "the peer closed".to_owned(),

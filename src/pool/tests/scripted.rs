@@ -307,6 +307,7 @@ pub(super) async fn run(held: &mut Held, name: &str) {
         params: Params::Empty,
         args: Vec::new(),
         body: Body::Whole(Bytes::new()),
+        alone: false,
     };
     let done = held.session().execute(operation, &mut Sink::collect(1024)).await;
     done.expect("scripted operations succeed");

@@ -141,6 +141,7 @@ fn request(params: Value) -> Operation {
         params: Params::Object(params),
         args: Vec::new(),
         body: Body::Whole(Bytes::new()),
+        alone: false,
     }
 }
 
