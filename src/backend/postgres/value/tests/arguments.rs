@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{bytes, float, int, list, null, text};
 use crate::{
-    backend::postgres::value::{Argument, Format, arguments, decode::value, encode},
+    backend::postgres::value::{Argument, Format, arguments, decode::value, encode::encode},
     proto::{self, value::Kind},
 };
 

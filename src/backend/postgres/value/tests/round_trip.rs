@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{bytes, float, int, list, null, text};
 use crate::{
-    backend::postgres::value::{Type, builtin::named, decode, encode},
+    backend::postgres::value::{Type, builtin::named, decode, encode::encode},
     proto::{self, value::Kind},
 };
 
