@@ -296,7 +296,7 @@ mod tests {
             (file("gone"), "gone"),
         ] {
             let error = secrets.read(&reference).unwrap_err();
-            assert_eq!(error.kind, DialErrorKind::Permanent);
+            assert_eq!(error.kind, crate::backend::DialErrorKind::Permanent);
             assert!(error.message.contains(name), "{error}");
         }
         let shown = format!("{secrets:?} {:?}", secrets.read(&env("SUBLET_SECRET_KEY")));

@@ -5,6 +5,11 @@
 //! off the [`wire`], [`rows`] brings them to the caller. After it, [`settle`] brings the session to rest if the call
 //! was dropped ([`cancel`]), and cleans it for its next holder.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the protocol has many messages, and each place expects a few"
+)]
+
 mod aside;
 mod batch;
 mod cancel;

@@ -1,4 +1,4 @@
-//! What an ErrorResponse says, taken off the wire.
+//! What an error response says, taken off the wire.
 
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::ErrorResponseBody;

@@ -111,7 +111,7 @@ impl Bench {
             CallError::Lost { executed, .. } | CallError::Broken { executed, .. } => {
                 executed.unwrap_or(by_rule)
             }
-            CallError::Invalid(_) | CallError::Dial(_) => Executed::No,
+            CallError::Invalid(_) | CallError::Dial(_) | CallError::LeftOpen => Executed::No,
             CallError::Backend(_, executed) => *executed,
             CallError::Timeout { .. } | CallError::Sink(_) | CallError::Input => by_rule,
         }
