@@ -10,8 +10,8 @@ use super::{canonical, readable, stored, strict};
 use crate::{
     error::Faults,
     proto::{
-        EchoBackend, Endpoint, Health, HttpBackend, LeasePolicy, Pool, PoolSpec, Queue, SecretRef, Sizing,
-        Timeouts, Tls, pool_spec::Backend, secret_ref::Source,
+        EchoBackend, Endpoint, Health, HttpBackend, LeasePolicy, Pool, PoolSpec, PostgresBackend, Queue,
+        SecretRef, Sizing, Timeouts, Tls, pool_spec::Backend, postgres_backend::Reset, secret_ref::Source,
     },
 };
 
@@ -208,20 +208,30 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
 
 fn backend() -> impl Strategy<Value = Backend> {
     let echo = span().prop_map(|dial_delay| Backend::Echo(EchoBackend { dial_delay }));
+    prop_oneof![echo, http(), postgres()]
+}
+
+fn secret() -> impl Strategy<Value = SecretRef> {
     let source = prop_oneof![text().prop_map(Source::Env), text().prop_map(Source::File)];
-    let secret = prop::option::of(source).prop_map(|source| SecretRef { source });
-    let tls = (any::<bool>(), text(), text(), any::<bool>()).prop_map(
-        |(enabled, server_name, ca_file, skip_verify)| Tls {
+    prop::option::of(source).prop_map(|source| SecretRef { source })
+}
+
+fn tls() -> impl Strategy<Value = Tls> {
+    (any::<bool>(), text(), text(), any::<bool>()).prop_map(|(enabled, server_name, ca_file, skip_verify)| {
+        Tls {
             enabled,
             server_name,
             ca_file,
             skip_verify,
-        },
-    );
+        }
+    })
+}
+
+fn http() -> impl Strategy<Value = Backend> {
     let headers = prop::collection::hash_map(text(), text(), 0..4);
-    let secrets: BoxedStrategy<HashMap<_, _>> = prop::collection::hash_map(text(), secret, 0..4).boxed();
-    let http = (prop::option::of(tls), headers, secrets, span(), span());
-    let http = http.prop_map(
+    let secrets: BoxedStrategy<HashMap<_, _>> = prop::collection::hash_map(text(), secret(), 0..4).boxed();
+    let http = (prop::option::of(tls()), headers, secrets, span(), span());
+    http.prop_map(
         |(tls, headers, secret_headers, first_byte_timeout, write_timeout)| {
             Backend::Http(HttpBackend {
                 tls,
@@ -231,8 +241,38 @@ fn backend() -> impl Strategy<Value = Backend> {
                 write_timeout,
             })
         },
+    )
+}
+
+fn postgres() -> impl Strategy<Value = Backend> {
+    let login = (
+        text(),
+        text(),
+        prop::option::of(secret()),
+        prop::option::of(tls()),
     );
-    prop_oneof![echo, http]
+    let reset = prop_oneof![
+        Just(Reset::Unspecified),
+        Just(Reset::Full),
+        Just(Reset::Transaction)
+    ];
+    let parameters = prop::collection::hash_map(text(), text(), 0..4);
+    let init_sql = prop::collection::vec(text(), 0..3);
+    (login, reset, parameters, init_sql, number(), span()).prop_map(
+        |((database, user, password, tls), reset, parameters, init_sql, statement_cache, idle)| {
+            Backend::Postgres(PostgresBackend {
+                database,
+                user,
+                password,
+                tls,
+                reset: reset.into(),
+                parameters,
+                init_sql,
+                statement_cache,
+                idle_in_transaction_timeout: idle,
+            })
+        },
+    )
 }
 
 fn definition() -> impl Strategy<Value = PoolSpec> {
