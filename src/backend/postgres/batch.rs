@@ -1,6 +1,6 @@
 //! A batch: statements sent in one go. Each stands for itself; or, if it is atomic, all of them or none.
 
-use postgres_protocol::message::{backend::Message, frontend};
+use postgres_protocol::message::backend::Message;
 use serde_json::{Value, json};
 
 use super::{
@@ -35,14 +35,12 @@ impl PostgresSession {
         for statement in &statements {
             sent.push(self.send(statement)?);
             if !atomic {
-                frontend::sync(self.wire.queue());
-                self.wire.expect_ready();
+                self.wire.sync();
             }
         }
         if atomic {
             // What stands before one Sync is one transaction.
-            frontend::sync(self.wire.queue());
-            self.wire.expect_ready();
+            self.wire.sync();
         }
         let mut results = Vec::new();
         let count = sent.len();
@@ -83,7 +81,11 @@ impl PostgresSession {
                 .map_err(|error| ended(part.reply.error.take(), error))?;
             match message {
                 Message::ParseComplete => part.reply.parsed = true,
-                Message::RowDescription(body) => part.reply.columns = rows::columns(&body),
+                Message::NoData => part.reply.described = true,
+                Message::RowDescription(body) => {
+                    part.reply.columns = rows::columns(&body);
+                    part.reply.described = part.reply.columns.is_some();
+                }
                 Message::DataRow(body) => {
                     let columns = part.reply.columns.as_ref();
                     let row = columns.map_or_else(String::new, |columns| columns.json(&body));
@@ -100,11 +102,6 @@ impl PostgresSession {
                     }
                 }
                 Message::EmptyQueryResponse if !ready => return Ok(part),
-                Message::CopyInResponse(_) => {
-                    let queue = self.wire.queue();
-                    frontend::copy_fail("use copy_in", queue).map_err(|error| lost(error.into()))?;
-                    frontend::sync(queue);
-                }
                 Message::ErrorResponse(body) => {
                     let found = report::read(&body);
                     self.note(&found);

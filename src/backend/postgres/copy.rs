@@ -57,10 +57,7 @@ impl PostgresSession {
         loop {
             match self.next(reply).await? {
                 message if begins(&message) => return Ok(true),
-                Message::CopyInResponse(_) => {
-                    frontend::copy_fail("use copy_in", self.wire.queue())
-                        .map_err(|error| lost(error.into()))?;
-                }
+                Message::CopyInResponse(_) => self.wire.refuse_copy("use copy_in").map_err(lost)?,
                 Message::ReadyForQuery(_) => return Ok(false),
                 Message::ErrorResponse(body) => self.note_error(reply, &body),
                 _ => {}

@@ -155,7 +155,7 @@ fn statement(operation: &Operation, shape: Shape) -> Result<Plan, Faults> {
     let text = operation.params.text();
     let query: Query<'_> = operation.params.parse_borrowed(&text)?;
     let mut faults = Faults::default();
-    check_sql(&query.sql, "params.sql", &mut faults);
+    check_statement(&query.sql, "params.sql", &mut faults);
     if !query.args.is_empty() && !operation.args.is_empty() {
         faults.add("args", "are there twice, here and in params.args: leave one out");
     }
@@ -198,6 +198,32 @@ fn check_sql(sql: &str, field: &str, faults: &mut Faults) {
     if sql.contains('\0') {
         faults.add(field, "must not hold a zero byte");
     }
+}
+
+/// As [`check_sql`], for one statement whose answer is rows.
+fn check_statement(sql: &str, field: &str, faults: &mut Faults) {
+    check_sql(sql, field, faults);
+    // Its data would not fit between the answers of a batch.
+    if first_word(sql) == "COPY" {
+        faults.add(field, "is a COPY: use `copy_in` or `copy_out`");
+    }
+}
+
+/// A statement's first word in upper case, behind blanks and comments.
+pub(super) fn first_word(sql: &str) -> String {
+    let mut rest = sql.trim_start();
+    loop {
+        let after = if let Some(comment) = rest.strip_prefix("--") {
+            comment.split_once('\n').map_or("", |(_, after)| after)
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            comment.split_once("*/").map_or("", |(_, after)| after)
+        } else {
+            break;
+        };
+        rest = after.trim_start();
+    }
+    let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
+    word.to_ascii_uppercase()
 }
 
 fn begin(operation: &Operation) -> Result<Plan, Faults> {
@@ -258,7 +284,7 @@ fn batch(operation: &Operation) -> Result<Plan, Faults> {
     let mut statements = Vec::with_capacity(batch.statements.len());
     for (index, query) in batch.statements.into_iter().enumerate() {
         let field = format!("params.statements[{index}]");
-        check_sql(&query.sql, &format!("{field}.sql"), &mut faults);
+        check_statement(&query.sql, &format!("{field}.sql"), &mut faults);
         let args = json_args(&format!("{field}.args"), &query.args, &mut faults);
         let (sql, shape) = (query.sql, query.rows.unwrap_or(Shape::Json));
         statements.push(Statement { sql, args, shape });
@@ -272,8 +298,7 @@ fn copy(operation: &Operation) -> Result<String, Faults> {
     let copy: Copy = operation.params.parse_borrowed(&text)?;
     let mut faults = Faults::default();
     check_sql(&copy.sql, "params.sql", &mut faults);
-    let first = copy.sql.trim_start().get(..4).unwrap_or_default();
-    if !first.eq_ignore_ascii_case("copy") {
+    if first_word(&copy.sql) != "COPY" {
         faults.add("params.sql", "must be a COPY statement, FROM STDIN or TO STDOUT");
     }
     done(faults, copy.sql)

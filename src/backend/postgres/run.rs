@@ -45,6 +45,8 @@ pub(super) struct Reply {
     /// The server has taken the statement's text.
     pub(super) parsed: bool,
     pub(super) columns: Option<Columns>,
+    /// The server has said what the statement returns.
+    pub(super) described: bool,
     /// It asked for, or sent, a COPY's data.
     pub(super) copied: bool,
     notices: Vec<String>,
@@ -70,8 +72,7 @@ impl PostgresSession {
 
     async fn attempt(&mut self, statement: &Statement, frames: &mut Frames<'_>) -> Result<Reply, CallError> {
         let sent = self.send(statement)?;
-        frontend::sync(self.wire.queue());
-        self.wire.expect_ready();
+        self.wire.sync();
         if let Some(columns) = sent.prepared.columns.clone() {
             frames.begin(columns);
         }
@@ -131,7 +132,7 @@ impl PostgresSession {
             mut prepared,
             fresh,
         } = sent;
-        if fresh && reply.parsed {
+        if fresh && reply.described {
             prepared.columns.clone_from(&reply.columns);
             self.statements.keep(key, prepared);
         } else if !fresh && reply.error.as_ref().is_some_and(is_outdated) {
@@ -193,8 +194,10 @@ impl PostgresSession {
         match message {
             Message::DataRow(body) => frames.add(&body).await.map_err(CallError::Sink)?,
             Message::ParseComplete => reply.parsed = true,
+            Message::NoData => reply.described = true,
             Message::RowDescription(body) => {
                 let columns = rows::columns(&body);
+                reply.described = columns.is_some();
                 reply.columns.clone_from(&columns);
                 if let Some(columns) = columns {
                     frames.begin(columns);
@@ -210,11 +213,8 @@ impl PostgresSession {
                 reply.error.get_or_insert(report);
             }
             Message::CopyInResponse(_) => {
-                // The Sync behind the statement was swallowed by the COPY: another one has to end it.
                 reply.copied = true;
-                let queue = self.wire.queue();
-                frontend::copy_fail("use copy_in", queue).map_err(|error| lost(error.into()))?;
-                frontend::sync(queue);
+                self.wire.refuse_copy("use copy_in").map_err(lost)?;
             }
             Message::CopyOutResponse(_) => reply.copied = true,
             _ => {}
@@ -313,21 +313,9 @@ fn is_outdated(report: &Report) -> bool {
 
 /// Whether a statement may commit parts of its work before it fails.
 pub(super) fn is_procedural(sql: &str) -> bool {
-    let mut rest = sql.trim_start();
-    // Comments go before the first word.
-    while let Some(comment) = rest.strip_prefix("--") {
-        rest = comment.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
-    }
-    while let Some((_, after)) = rest
-        .strip_prefix("/*")
-        .and_then(|comment| comment.split_once("*/"))
-    {
-        rest = after.trim_start();
-    }
-    let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
-    match word.to_ascii_uppercase().as_str() {
+    match plan::first_word(sql).as_str() {
         "CALL" | "DO" | "VACUUM" | "REINDEX" | "CLUSTER" => true,
-        "CREATE" | "DROP" | "ALTER" => rest.to_ascii_uppercase().contains("CONCURRENTLY"),
+        "CREATE" | "DROP" | "ALTER" => sql.to_ascii_uppercase().contains("CONCURRENTLY"),
         _ => false,
     }
 }

@@ -76,9 +76,11 @@ impl PostgresSession {
     async fn run(&mut self, operation: Operation, sink: &mut Sink) -> Result<Completion, CallError> {
         let plan = Plan::read(&operation).map_err(CallError::Invalid)?;
         self.wire.come_home().map_err(lost)?;
-        if self.wire.is_dead() {
-            return Err(self.died().await);
-        }
+        // Nothing of the call was handed over yet.
+        self.wire.catch_up().await.map_err(|error| CallError::Lost {
+            message: error.to_string(),
+            executed: Some(Executed::No),
+        })?;
         let alone = operation.alone;
         self.used = self.used.max(if alone { Used::Alone } else { Used::Lease });
         self.author = self.fence.number();
@@ -94,22 +96,6 @@ impl PostgresSession {
             return Err(self.end_left_open(done).await);
         }
         done
-    }
-
-    /// The server has closed the connection while nobody used it: nothing of the call was handed over.
-    async fn died(&mut self) -> CallError {
-        let why = loop {
-            match self.wire.next().await {
-                Ok(Message::ErrorResponse(body)) => break report::read(&body).message,
-                Ok(_) => {}
-                Err(error) => break error.to_string(),
-            }
-        };
-        self.wire.break_off();
-        CallError::Lost {
-            message: format!("the server ended the session before: {why}"),
-            executed: Some(Executed::No),
-        }
     }
 
     /// Rolls a one-shot's transaction back. A failed statement's own error says more than that it left it open.

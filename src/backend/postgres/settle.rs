@@ -64,8 +64,9 @@ impl PostgresSession {
         while self.wire.expected() > 0 {
             if std::mem::take(&mut self.copying) {
                 // The server reads the COPY's data, and would find the cancelling only between two messages.
-                frontend::copy_fail("cancelled", self.wire.queue())
-                    .map_err(|error| SessionLost::because_of(error.into()))?;
+                self.wire
+                    .refuse_copy("cancelled")
+                    .map_err(SessionLost::because_of)?;
             } else {
                 self.canceller.cancel().await?;
             }
@@ -85,11 +86,7 @@ impl PostgresSession {
         loop {
             match self.wire.next().await? {
                 Message::ReadyForQuery(_) => return Ok(()),
-                Message::CopyInResponse(_) => {
-                    let queue = self.wire.queue();
-                    frontend::copy_fail("cancelled", queue)?;
-                    frontend::sync(queue);
-                }
+                Message::CopyInResponse(_) => self.wire.refuse_copy("cancelled")?,
                 _ => {}
             }
         }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use bytes::{Buf as _, BytesMut};
-use postgres_protocol::message::backend::{Header, Message};
+use postgres_protocol::message::{
+    backend::{Header, Message},
+    frontend,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
@@ -49,6 +52,9 @@ pub(super) enum WireError {
     /// The server closed it.
     #[error("the server closed the connection")]
     Closed,
+    /// The server ended the session, and said why.
+    #[error("the server ended the session: {0}")]
+    Ended(String),
     /// The server says what it may not.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
@@ -112,6 +118,8 @@ pub(super) struct Wire {
     /// Whether a part of `outgoing`'s oldest message may have been written already.
     begun: bool,
     expected: u32,
+    /// Whether the last message was of the extended protocol, which goes on after an error at the next Sync only.
+    extended: bool,
     /// Those of `expected` whose messages are queued, and not one byte of them written.
     unsent: u32,
     status: Status,
@@ -129,6 +137,7 @@ impl Wire {
             outgoing: BytesMut::new(),
             begun: false,
             expected: 0,
+            extended: false,
             unsent: 0,
             status: Status::Idle,
             asides: VecDeque::new(),
@@ -146,10 +155,28 @@ impl Wire {
         &mut self.outgoing
     }
 
-    /// What was queued ends with a message that the server answers with ReadyForQuery.
+    /// What was queued ends with a simple query, which the server answers with ReadyForQuery.
     pub(super) const fn expect_ready(&mut self) {
         self.expected += 1;
         self.unsent += 1;
+        self.extended = false;
+    }
+
+    /// Ends what was queued in the extended protocol; the server answers with ReadyForQuery.
+    pub(super) fn sync(&mut self) {
+        frontend::sync(&mut self.outgoing);
+        self.expect_ready();
+        self.extended = true;
+    }
+
+    /// Refuses the data of a COPY that the server asks for. In the extended protocol the Sync behind the statement was
+    /// swallowed by the COPY, and another one has to end it.
+    pub(super) fn refuse_copy(&mut self, why: &str) -> Result<(), WireError> {
+        frontend::copy_fail(why, &mut self.outgoing)?;
+        if self.extended {
+            frontend::sync(&mut self.outgoing);
+        }
+        Ok(())
     }
 
     /// ReadyForQuery still to come.
@@ -191,9 +218,22 @@ impl Wire {
         moved.map_err(|error| self.fail(error.into()))
     }
 
-    /// Whether the server has closed or broken the connection while nobody used it.
-    pub(super) fn is_dead(&mut self) -> bool {
-        self.broken || self.incoming.is_empty() && self.io.socket().pending() == Pending::End
+    /// Takes in what the server has said while nobody used the connection, so that a call is not sent to a server
+    /// that is known to have ended it.
+    pub(super) async fn catch_up(&mut self) -> Result<(), WireError> {
+        if self.broken {
+            return Err(WireError::Closed);
+        }
+        if self.incoming.is_empty() && self.io.socket().pending() == Pending::Nothing {
+            return Ok(());
+        }
+        let caught = std::future::poll_fn(|cx| match self.poll_next(cx) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(message)) => Poll::Ready(Err(unasked(&message))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        });
+        let caught = caught.await;
+        caught.map_err(|error| self.fail(error))
     }
 
     /// Takes back what was queued and never written. False if a part of it was: then nobody may use the connection
@@ -259,11 +299,7 @@ impl Wire {
             _ if self.has_asides() => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // Between calls the server may say only why it is about to close.
-            Poll::Ready(Ok(Message::ErrorResponse(body))) => {
-                Poll::Ready(Err(WireError::Protocol(super::report::read(&body).message)))
-            }
-            Poll::Ready(Ok(_)) => Poll::Ready(Err(WireError::Protocol("an answer to nothing".to_owned()))),
+            Poll::Ready(Ok(message)) => Poll::Ready(Err(unasked(&message))),
         }
     }
 
@@ -339,7 +375,11 @@ impl Wire {
                     b'E' => Status::Failed,
                     other => return Err(WireError::Protocol(format!("transaction status {other}"))),
                 };
-                self.expected = self.expected.saturating_sub(1);
+                let Some(left) = self.expected.checked_sub(1) else {
+                    // One too many would be taken for the answer of another call.
+                    return Err(WireError::Protocol("ready without being asked".to_owned()));
+                };
+                self.expected = left;
                 Ok(Some(Message::ReadyForQuery(body)))
             }
             Message::NoticeResponse(body) => self.note(Aside::notice(&body)),
@@ -355,6 +395,14 @@ impl Wire {
             self.asides.pop_front();
         }
         Ok(None)
+    }
+}
+
+/// Between calls the server may say only why it is about to close.
+fn unasked(message: &Message) -> WireError {
+    match message {
+        Message::ErrorResponse(body) => WireError::Ended(super::report::read(body).message),
+        _ => WireError::Protocol("an answer to nothing".to_owned()),
     }
 }
 
