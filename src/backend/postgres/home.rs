@@ -36,15 +36,16 @@ impl Socket {
         }
     }
 
-    /// Registers it with the present runtime, if it is not yet.
-    pub(super) fn come_home(&mut self) -> io::Result<()> {
+    /// Registers it with the present runtime; false if it is already.
+    pub(super) fn come_home(&mut self) -> io::Result<bool> {
         let here = Handle::current().id();
-        if here != self.home {
+        let away = here != self.home;
+        if away {
             let stream = self.stream.take().ok_or_else(gone)?;
             self.stream = Some(TcpStream::from_std(stream.into_std()?)?);
             self.home = here;
         }
-        Ok(())
+        Ok(away)
     }
 
     /// What has arrived while nobody read.
