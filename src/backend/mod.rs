@@ -22,7 +22,7 @@ use thiserror::Error;
 
 pub use self::{
     fence::{Fence, FencedIo, Line},
-    operation::{Body, BodyChunk, BodyReader, Completion, Operation, Output, Params},
+    operation::{Body, BodyChunk, BodyReader, Completion, Inspected, Operation, Output, Params},
     sink::{Event, Sink, SinkClosed},
 };
 use crate::error::{BackendError, Executed, Faults};

@@ -1,8 +1,11 @@
 //! An operation as a backend sees it, and what it completes with.
 
 use std::{
+    any::Any,
     borrow::Cow,
+    fmt,
     future::poll_fn,
+    sync::OnceLock,
     task::{Context, Poll, ready},
 };
 
@@ -27,6 +30,31 @@ pub struct Operation {
     /// Whether its caller has the session for this operation only, so that nothing may be left open behind it. The
     /// broker says so.
     pub alone: bool,
+    /// What the kind has read of it already.
+    pub inspected: Inspected,
+}
+
+/// What a kind has read of an operation when it inspected it, kept for when it runs it: reading twice is dear.
+#[derive(Default)]
+pub struct Inspected(OnceLock<Box<dyn Any + Send + Sync>>);
+
+impl Inspected {
+    /// Keeps what was read; the first time counts.
+    pub(crate) fn keep<T: Any + Send + Sync>(&self, read: T) {
+        // It was inspected before: both have read the same.
+        self.0.set(Box::new(read)).ok();
+    }
+
+    /// What was kept, if it is of this kind.
+    pub(crate) fn take<T: Any + Send + Sync>(&mut self) -> Option<T> {
+        self.0.take()?.downcast().ok().map(|read| *read)
+    }
+}
+
+impl fmt::Debug for Inspected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Inspected").field(&self.0.get().is_some()).finish()
+    }
 }
 
 /// Parameters in the shape they came in.

@@ -265,6 +265,7 @@ fn operation(operation: Option<proto::Operation>, field: &str, faults: &mut Faul
             args: operation.args,
             body: Body::Whole(operation.body),
             alone: false,
+            inspected: crate::backend::Inspected::default(),
         },
         timeout,
         caller_deadline: None,

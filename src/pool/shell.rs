@@ -17,7 +17,7 @@ use super::{
     calls::Calls,
     core::Core,
     driver,
-    exchange::{Answer, Exchange, Todo},
+    exchange::{Answer, Exchange, Job, Todo},
     held::Acquire,
     request::{Ending, Request},
     settings::Settings,
@@ -256,9 +256,7 @@ impl Pool {
             waker.wake();
         }
         for job in todo.jobs {
-            if let Some(pool) = self.this.upgrade() {
-                self.runtime.spawn(pool.carry_out(job));
-            }
+            self.launch(job);
         }
         if todo.rearm {
             self.alarm.notify_one();
@@ -272,6 +270,18 @@ impl Pool {
                 std::mem::replace(serving, now) != now
             });
         }
+    }
+}
+
+impl Pool {
+    /// Starts a job on the thread of whoever caused it, where the session was used last and will be used next; without
+    /// a runtime there, on the pool's own.
+    fn launch(&self, job: Job<Box<dyn Session>>) {
+        let Some(pool) = self.this.upgrade() else { return };
+        match Handle::try_current() {
+            Ok(here) => here.spawn(pool.carry_out(job)),
+            Err(_) => self.runtime.spawn(pool.carry_out(job)),
+        };
     }
 }
 

@@ -17,6 +17,7 @@ fn call(name: &str, params: Value) -> Operation {
         args: Vec::new(),
         body: Body::Whole(Bytes::new()),
         alone: false,
+        inspected: crate::backend::Inspected::default(),
     }
 }
 

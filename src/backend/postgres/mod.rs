@@ -65,7 +65,10 @@ impl Backend for Postgres {
     }
 
     fn inspect(&self, operation: &Operation) -> Result<Needs, Faults> {
-        Plan::read(operation).map(|plan| plan.needs(&operation.name))
+        let plan = Plan::read(operation)?;
+        let needs = Plan::needs(&operation.name);
+        operation.inspected.keep(plan);
+        Ok(needs)
     }
 
     fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {

@@ -130,7 +130,7 @@ impl Plan {
     }
 
     /// What the operation needs.
-    pub(super) fn needs(&self, name: &str) -> Needs {
+    pub(super) fn needs(name: &str) -> Needs {
         let lease = matches!(name, "begin" | "commit" | "rollback" | "listen");
         Needs { lease }
     }

@@ -73,8 +73,11 @@ impl PostgresSession {
         Ok(session)
     }
 
-    async fn run(&mut self, operation: Operation, sink: &mut Sink) -> Result<Completion, CallError> {
-        let plan = Plan::read(&operation).map_err(CallError::Invalid)?;
+    async fn run(&mut self, mut operation: Operation, sink: &mut Sink) -> Result<Completion, CallError> {
+        let plan = match operation.inspected.take() {
+            Some(plan) => plan,
+            None => Plan::read(&operation).map_err(CallError::Invalid)?,
+        };
         self.wire.come_home().map_err(lost)?;
         // Nothing of the call was handed over yet.
         self.wire.catch_up().await.map_err(|error| CallError::Lost {

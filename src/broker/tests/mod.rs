@@ -71,6 +71,7 @@ fn operation(name: &str, params: &str) -> CallRequest {
             args: Vec::new(),
             body: Body::Whole(Bytes::new()),
             alone: false,
+            inspected: crate::backend::Inspected::default(),
         },
         timeout: None,
         caller_deadline: None,

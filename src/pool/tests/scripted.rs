@@ -308,6 +308,7 @@ pub(super) async fn run(held: &mut Held, name: &str) {
         args: Vec::new(),
         body: Body::Whole(Bytes::new()),
         alone: false,
+        inspected: crate::backend::Inspected::default(),
     };
     let done = held.session().execute(operation, &mut Sink::collect(1024)).await;
     done.expect("scripted operations succeed");

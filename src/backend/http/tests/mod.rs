@@ -142,6 +142,7 @@ fn request(params: Value) -> Operation {
         args: Vec::new(),
         body: Body::Whole(Bytes::new()),
         alone: false,
+        inspected: crate::backend::Inspected::default(),
     }
 }
 
