@@ -5,7 +5,7 @@
             print(lease.execute("echo", {"hello": "world"}).value)
 """
 
-from .answer import Answer, Info
+from .answer import Answer, Column, Info
 from .client import Sublet
 from .errors import (
     AcquireTimeout,
@@ -41,6 +41,7 @@ __all__ = [
     "BackendError",
     "BackendUnreachable",
     "BrokerDraining",
+    "Column",
     "ConnectionLost",
     "ExecuteTimeout",
     "Info",

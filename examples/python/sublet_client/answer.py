@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import duration_pb2, json_format
@@ -23,12 +23,25 @@ class Info:
 
 
 @dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of rows, with the backend's own name of its type."""
+
+    name: str
+    type: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Answer:
-    """A call's answer: `value` is what JSON decodes to, a list of rows, or bytes; None where there was no output."""
+    """A call's answer: `value` is what JSON decodes to, a list of rows, or bytes; None where there was no output.
+
+    Rows have `columns`, and `affected` says how many were changed.
+    """
 
     value: Any
     attributes: Mapping[str, str]
     info: Info
+    columns: Sequence[Column] = ()
+    affected: int = 0
 
 
 def seconds(value: float | None) -> duration_pb2.Duration | None:
@@ -63,7 +76,18 @@ def info(message: operation_pb2.ExecuteInfo) -> Info:
 
 def answer(result: operation_pb2.Result) -> Answer:
     """An `Answer` from its message."""
-    return Answer(_value(result), dict(result.attributes), info(result.info))
+    rows = result.rows
+    return Answer(_value(result), dict(result.attributes), info(result.info), columns(rows), rows.affected)
+
+
+def columns(rows: operation_pb2.Rows) -> tuple[Column, ...]:
+    """The columns of a set of rows."""
+    return tuple(Column(column.name, column.type) for column in rows.columns)
+
+
+def cells(rows: operation_pb2.Rows) -> list[list[Any]]:
+    """The rows' values, each as its kind has it in Python."""
+    return [[_scalar(value) for value in row.values] for row in rows.rows]
 
 
 def _value(result: operation_pb2.Result) -> Any:
@@ -73,7 +97,7 @@ def _value(result: operation_pb2.Result) -> Any:
         case "json_text":
             return json.loads(result.json_text)
         case "rows":
-            return [[_scalar(value) for value in row.values] for row in result.rows.rows]
+            return cells(result.rows)
         case "body":
             return result.body
         case _:

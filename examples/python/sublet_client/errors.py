@@ -118,7 +118,12 @@ class PoolExists(SubletError):
 
 
 class BackendError(SubletError):
-    """The backend answered with an error."""
+    """The backend answered with an error; what it said of it beside the message is in `metadata`."""
+
+    @property
+    def sqlstate(self) -> str:
+        """PostgreSQL's code of the error, such as `23505`; empty for other backends."""
+        return self.metadata.get("sqlstate", "")
 
 
 BY_REASON: dict[str, type[SubletError]] = {

@@ -1,4 +1,4 @@
-"""A real broker for the whole run, and a fresh pool for each test that wants one."""
+"""A real broker and a real PostgreSQL for the whole run, and a fresh pool for each test that wants one."""
 
 import itertools
 import os
@@ -67,6 +67,7 @@ def sublet(broker: Broker) -> Iterator[Sublet]:
 
 
 NAMES = (f"pool-{number}" for number in itertools.count(1))
+SCHEMAS = itertools.count(1)
 
 
 @pytest.fixture
@@ -75,10 +76,36 @@ def make_pool(sublet: Sublet) -> Iterator[Callable[..., str]]:
 
     def make(**groups: Any) -> str:
         name = next(NAMES)
-        sublet.create_pool(name, {"echo": {}, **groups})
+        sublet.create_pool(name, groups if "postgres" in groups else {"echo": {}, **groups})
         made.append(name)
         return name
 
     yield make
     for name in made:
         sublet.delete_pool(name, force=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a server whose user `sublet` needs no password."""
+    program = pathlib.Path(__file__).parents[3] / "scripts/throwaway-postgres"
+    # Leaving the block closes its input, which is what ends it.
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        port = server.stdout.readline().strip()
+        assert port, "the server did not start"
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def make_db(sublet: Sublet, make_pool: Callable[..., str], postgres: str) -> Callable[..., str]:
+    """Makes a pool over a schema of its own."""
+
+    def make(max_sessions: int = 2) -> str:
+        schema = f"test_{next(SCHEMAS)}"
+        own = {"user": "sublet", "parameters": {"search_path": schema}}
+        sizing = {"maxSessions": max_sessions}
+        pool = make_pool(postgres=own, endpoints=[{"address": postgres}], sizing=sizing)
+        sublet.execute(pool, "execute", {"sql": f"CREATE SCHEMA {schema}"})
+        return pool
+
+    return make
