@@ -191,9 +191,10 @@ pub enum CallError {
     /// The caller takes no more. The session needs [`Session::settle`].
     #[error("{0}")]
     Sink(SinkClosed),
-    /// The caller had the session for this operation only, and it left a transaction open, which was rolled back.
+    /// The caller had the session for this operation only, and it left a transaction open, which was rolled back. What
+    /// came before that transaction may have been committed: whether anything was executed is beside it.
     #[error("the operation left a transaction open, which was rolled back")]
-    LeftOpen,
+    LeftOpen(Executed),
     /// The body did not come as promised: the caller went away in the middle. The session needs [`Session::settle`].
     #[error("the rest of the body did not come")]
     Input,

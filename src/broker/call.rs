@@ -290,7 +290,7 @@ fn error_outcome(error: CallError, meter: &Meter) -> Outcome {
             (Error::Invalid { faults: all }, Executed::No, After::Nothing)
         }
         CallError::Backend(error, executed) => (Error::Backend(Box::new(error)), executed, After::Nothing),
-        CallError::LeftOpen => (Error::TransactionLeftOpen, Executed::No, After::Nothing),
+        CallError::LeftOpen(executed) => (Error::TransactionLeftOpen, executed, After::Nothing),
         CallError::Lost { message, executed } => {
             (Error::SessionLost { message }, unless(executed), After::Lost)
         }

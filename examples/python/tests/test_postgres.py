@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import decimal
 import io
+import json
 import pathlib
 import re
 import subprocess
@@ -157,8 +158,12 @@ def test_a_transaction_that_was_left_open_is_rolled_back_before_the_next_holder(
         run(session, "INSERT INTO t VALUES (1)")
     assert ask(sublet, pool, "SELECT count(*) FROM t") == 0
     with pytest.raises(SubletError) as left:
-        sublet.execute(pool, "simple", {"sql": "BEGIN; INSERT INTO t VALUES (1)"})
+        sublet.execute(pool, "execute", {"sql": "BEGIN"})
     assert (left.value.reason, left.value.executed) == ("TRANSACTION_LEFT_OPEN", "no")
+    with pytest.raises(SubletError) as left:
+        sublet.execute(pool, "simple", {"sql": "BEGIN; INSERT INTO t VALUES (1)"})
+    # The broker does not read the text, which may have committed something before.
+    assert (left.value.reason, left.value.executed) == ("TRANSACTION_LEFT_OPEN", "yes")
     assert ask(sublet, pool, "SELECT count(*) FROM t") == 0
 
 
@@ -203,3 +208,34 @@ def test_a_copy_is_whole_or_leaves_nothing(sublet, make_db):
         assert session.execute("copy_in", copy, input=lines(lambda: b"-1,\n")).affected == 20_001
         text = session.execute("copy_out", {"sql": "COPY (SELECT n FROM t ORDER BY n LIMIT 2) TO STDOUT"}).value
     assert text == b"-1\n0\n"
+
+
+COMMITS_FIRST = {
+    "a text that commits before it opens a transaction": ("simple", {"sql": "{insert}; COMMIT; BEGIN"}),
+    "a batch of single statements": ("batch", {"statements": [{"sql": "{insert}"}, {"sql": "BEGIN"}]}),
+    "an atomic batch that commits in its middle": (
+        "batch",
+        {"atomic": True, "statements": [{"sql": "{insert}"}, {"sql": "COMMIT"}, {"sql": "SELECT 1/0"}]},
+    ),
+    "statements behind a copy": ("copy_in", {"sql": "COPY t FROM STDIN; {insert}; COMMIT; SELECT 1/0"}),
+    "a block that commits": ("execute", {"sql": "/* a */ -- b\nDO $$BEGIN {insert}; COMMIT; PERFORM 1/0; END$$"}),
+}
+
+
+@pytest.mark.parametrize("what", COMMITS_FIRST)
+def test_no_error_hides_what_was_committed_before_it(sublet, make_db, what):
+    pool = make_db()
+    sublet.execute(pool, "execute", {"sql": "CREATE TABLE t (n int)"})
+    name, params = COMMITS_FIRST[what]
+    with pytest.raises(SubletError) as failed:
+        sublet.execute(pool, name, json.dumps(params).replace("{insert}", "INSERT INTO t VALUES (1)"))
+    assert failed.value.executed == "yes"
+    assert ask(sublet, pool, "SELECT count(*) FROM t") == 1
+
+
+def test_a_batch_s_part_that_commits_by_itself_is_told_as_executed(sublet, make_db):
+    pool = make_db()
+    block = "DO $$BEGIN CREATE TABLE t (n int); COMMIT; PERFORM 1/0; END$$"
+    [done] = sublet.execute(pool, "batch", {"statements": [{"sql": block}]}).value
+    assert (done["error"]["sqlstate"], done["error"]["executed"]) == ("22012", "yes")
+    assert ask(sublet, pool, "SELECT count(*) FROM t") == 0

@@ -51,7 +51,7 @@ impl PostgresSession {
                 return Err(self.fail(index, report.clone(), statement, last).await?);
             }
             self.remember(sent, &part.reply);
-            let shown = shown(part);
+            let shown = shown(part, is_procedural(&statement.sql));
             if sink.streams() {
                 sink.send(Event::Json(shown)).await.map_err(CallError::Sink)?;
             } else {
@@ -141,9 +141,9 @@ impl Sent {
 }
 
 /// A statement's result as JSON text: `tag`, `affected`, `rows`; or `error`.
-fn shown(part: Part) -> String {
+fn shown(part: Part, procedural: bool) -> String {
     if let Some(report) = part.reply.error {
-        let executed = report.executed(false);
+        let executed = report.executed(procedural);
         let error = report.into_error();
         let mut facts: serde_json::Map<String, Value> = error
             .metadata

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{
     rows::Shape,
+    run::is_procedural,
     value::{self, Argument},
 };
 use crate::{
@@ -133,6 +134,27 @@ impl Plan {
     pub(super) fn needs(name: &str) -> Needs {
         let lease = matches!(name, "begin" | "commit" | "rollback" | "listen");
         Needs { lease }
+    }
+
+    /// Whether a part of it may be committed although another part fails.
+    pub(super) fn may_commit_in_parts(&self, name: &str) -> bool {
+        match self {
+            Self::Statement(statement) => is_procedural(&statement.sql),
+            // `begin` and its like are one statement each.
+            Self::Simple { .. } => name == "simple",
+            Self::Batch { statements, atomic } => {
+                let commits = |statement: &Statement| {
+                    is_procedural(&statement.sql)
+                        || matches!(first_word(&statement.sql).as_str(), "COMMIT" | "END" | "PREPARE")
+                };
+                !atomic || statements.iter().any(commits)
+            }
+            // A semicolon may be a part of the COPY, too: then an error that is said to be final is no lie.
+            Self::CopyIn { sql } | Self::CopyOut { sql } => {
+                sql.trim_end().trim_end_matches(';').contains(';')
+            }
+            Self::Listen { .. } => false,
+        }
     }
 }
 

@@ -84,7 +84,7 @@ impl PostgresSession {
             message: error.to_string(),
             executed: Some(Executed::No),
         })?;
-        let alone = operation.alone;
+        let (alone, in_parts) = (operation.alone, plan.may_commit_in_parts(&operation.name));
         self.used = self.used.max(if alone { Used::Alone } else { Used::Lease });
         self.author = self.fence.number();
         let done = match plan {
@@ -96,13 +96,20 @@ impl PostgresSession {
             Plan::Listen { channels, count } => self.listen(&channels, count, sink).await,
         };
         if alone && self.wire.expected() == 0 && self.wire.status() != Status::Idle {
-            return Err(self.end_left_open(done).await);
+            let executed = if in_parts { Executed::Yes } else { Executed::No };
+            return Err(self.end_left_open(done, executed).await);
         }
-        done
+        match done {
+            // The rollback of a part proves nothing of the others.
+            Err(CallError::Backend(error, Executed::No)) if in_parts => {
+                Err(CallError::Backend(error, Executed::Yes))
+            }
+            done => done,
+        }
     }
 
     /// Rolls a one-shot's transaction back. A failed statement's own error says more than that it left it open.
-    async fn end_left_open(&mut self, done: Result<Completion, CallError>) -> CallError {
+    async fn end_left_open(&mut self, done: Result<Completion, CallError>, executed: Executed) -> CallError {
         match self.command("ROLLBACK").await {
             Err(error) => lost(error),
             Ok(Some(report)) => {
@@ -112,7 +119,7 @@ impl PostgresSession {
                     executed: None,
                 }
             }
-            Ok(None) => done.err().unwrap_or(CallError::LeftOpen),
+            Ok(None) => done.err().unwrap_or(CallError::LeftOpen(executed)),
         }
     }
 

@@ -111,8 +111,8 @@ impl Bench {
             CallError::Lost { executed, .. } | CallError::Broken { executed, .. } => {
                 executed.unwrap_or(by_rule)
             }
-            CallError::Invalid(_) | CallError::Dial(_) | CallError::LeftOpen => Executed::No,
-            CallError::Backend(_, executed) => *executed,
+            CallError::Invalid(_) | CallError::Dial(_) => Executed::No,
+            CallError::Backend(_, executed) | CallError::LeftOpen(executed) => *executed,
             CallError::Timeout { .. } | CallError::Sink(_) | CallError::Input => by_rule,
         }
     }
