@@ -239,3 +239,10 @@ def test_a_batch_s_part_that_commits_by_itself_is_told_as_executed(sublet, make_
     [done] = sublet.execute(pool, "batch", {"statements": [{"sql": block}]}).value
     assert (done["error"]["sqlstate"], done["error"]["executed"]) == ("22012", "yes")
     assert ask(sublet, pool, "SELECT count(*) FROM t") == 0
+
+
+def test_a_row_larger_than_any_message_is_copied_out_in_frames(sublet, make_db):
+    copy = {"sql": "COPY (SELECT repeat('0123456789', 500000)) TO STDOUT"}
+    frames = [event.data for event in sublet.stream(make_db(), "copy_out", copy) if event.data]
+    assert b"".join(frames) == b"0123456789" * 500_000 + b"\n"
+    assert max(map(len, frames)) == 64 * 1024

@@ -17,7 +17,7 @@ use crate::{
     proto,
 };
 
-/// One frame of a COPY out, at most, unless the server's own is larger.
+/// One frame of a COPY out, at most.
 const FRAME: usize = 64 * 1024;
 /// Bytes of a COPY in that wait to be written before the caller's next ones are taken, and in one message at most.
 const AHEAD: usize = 256 * 1024;
@@ -126,9 +126,7 @@ impl PostgresSession {
         let mut frame = BytesMut::new();
         loop {
             if !frame.is_empty() && !self.wire.has_message() && sink.streams() || frame.len() >= FRAME {
-                sink.send(Event::Data(frame.split().freeze()))
-                    .await
-                    .map_err(CallError::Sink)?;
+                pass_on(&mut frame, sink).await?;
             }
             match self.next(&mut reply).await? {
                 Message::CopyData(body) => frame.extend_from_slice(body.data()),
@@ -138,11 +136,7 @@ impl PostgresSession {
                 _ => {}
             }
         }
-        if !frame.is_empty() {
-            sink.send(Event::Data(frame.freeze()))
-                .await
-                .map_err(CallError::Sink)?;
-        }
+        pass_on(&mut frame, sink).await?;
         self.complete(reply, false, false)
     }
 
@@ -196,4 +190,13 @@ impl PostgresSession {
         let message = format!("must be a COPY … {direction}");
         Err(CallError::Invalid(Faults::one("params.sql", message)))
     }
+}
+
+/// Sends what there is, in frames. The server's own messages are rows, which may be larger than any answer's may.
+async fn pass_on(rows: &mut BytesMut, sink: &mut Sink) -> Result<(), CallError> {
+    while !rows.is_empty() {
+        let frame = rows.split_to(rows.len().min(FRAME)).freeze();
+        sink.send(Event::Data(frame)).await.map_err(CallError::Sink)?;
+    }
+    Ok(())
 }
