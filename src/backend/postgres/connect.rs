@@ -262,8 +262,8 @@ fn kind(sqlstate: &str) -> DialErrorKind {
         "53300" => DialErrorKind::TooMany,
         // The server starts, stops, or recovers.
         "57P01" | "57P02" | "57P03" => DialErrorKind::Transient,
-        // Login, database, parameter: somebody has to change something.
-        code if ["28", "3D", "22", "42", "0A"]
+        // Login, database, parameter (a pooler says 08P01 of one): somebody has to change something.
+        code if ["08P01", "28", "3D", "22", "42", "0A"]
             .iter()
             .any(|class| code.starts_with(class)) =>
         {

@@ -231,6 +231,25 @@ fn check_statement(sql: &str, field: &str, faults: &mut Faults) {
     }
 }
 
+/// What comes after a comment, which may hold others.
+fn behind_comment(mut rest: &str) -> &str {
+    let mut depth = 1;
+    while depth > 0 {
+        let Some(at) = rest.find(['/', '*']) else {
+            return "";
+        };
+        rest = rest.get(at..).unwrap_or_default();
+        let step = match rest.get(..2) {
+            Some("/*") => 1,
+            Some("*/") => -1,
+            _ => 0,
+        };
+        depth += step;
+        rest = rest.get(if step == 0 { 1 } else { 2 }..).unwrap_or_default();
+    }
+    rest
+}
+
 /// A statement's first word in upper case, behind blanks and comments.
 pub(super) fn first_word(sql: &str) -> String {
     let mut rest = sql.trim_start();
@@ -238,7 +257,7 @@ pub(super) fn first_word(sql: &str) -> String {
         let after = if let Some(comment) = rest.strip_prefix("--") {
             comment.split_once('\n').map_or("", |(_, after)| after)
         } else if let Some(comment) = rest.strip_prefix("/*") {
-            comment.split_once("*/").map_or("", |(_, after)| after)
+            behind_comment(comment)
         } else {
             break;
         };

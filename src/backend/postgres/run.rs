@@ -364,6 +364,7 @@ mod tests {
             "call p()",
             "  -- one\n-- two\n DO $$ $$",
             "/* x */ vacuum t",
+            "/* a /* b */ select */ DO $$ $$",
             "create index concurrently i on t(a)",
         ];
         assert!(proves_nothing.iter().all(|sql| is_procedural(sql)));
