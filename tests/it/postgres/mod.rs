@@ -1,6 +1,13 @@
 //! Sessions of a real PostgreSQL server.
 
 mod basics;
+mod definition;
+mod notify;
+mod opened;
+mod staged;
+mod streams;
+mod values;
+mod wire;
 
 use serde_json::{Value, json};
 use sublet::proto::{

@@ -6,3 +6,4 @@ pub mod calls;
 pub mod http_peer;
 pub mod postgres;
 pub mod process;
+pub mod proxy;

@@ -309,7 +309,7 @@ fn read_lines(from: ChildStderr) -> Receiver<String> {
 }
 
 /// The folder that has `initdb` and `postgres`.
-fn find_binaries() -> PathBuf {
+pub fn find_binaries() -> PathBuf {
     let mut folders = Vec::new();
     if let Ok(said) = Command::new("pg_config").arg("--bindir").output() {
         folders.push(PathBuf::from(String::from_utf8_lossy(&said.stdout).trim()));

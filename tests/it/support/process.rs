@@ -13,6 +13,15 @@ pub struct Process {
 impl Process {
     /// Starts `sublet serve` on a free port, and waits until it serves.
     pub async fn serve(data_dir: &Path, database_url: Option<&str>) -> Self {
+        Self::serve_with(data_dir, database_url, &[]).await
+    }
+
+    /// With variables in its environment.
+    pub async fn serve_with(
+        data_dir: &Path,
+        database_url: Option<&str>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -24,6 +33,7 @@ impl Process {
             .args(["serve", "--listen", &address, "--log-filter", "warn"])
             .arg("--data-dir")
             .arg(data_dir)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .kill_on_drop(true);
         if let Some(url) = database_url {

@@ -9,10 +9,11 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
 };
 
@@ -63,6 +64,18 @@ struct Shared {
     requested: AtomicU64,
     answered: AtomicU64,
     cuts: watch::Sender<u64>,
+    kinds: Mutex<BTreeMap<u32, Kind>>,
+}
+
+/// Connections whose first packet has the same code.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kind {
+    /// Open now.
+    pub open: u64,
+    /// Open at once, at most.
+    pub most: u64,
+    /// Opened so far.
+    pub seen: u64,
 }
 
 impl Proxy {
@@ -79,6 +92,7 @@ impl Proxy {
             requested: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             cuts: watch::Sender::new(0),
+            kinds: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -118,6 +132,12 @@ impl Proxy {
     /// How often a rule has closed a connection; to be watched for a change.
     pub fn cuts(&self) -> watch::Receiver<u64> {
         self.shared.cuts.subscribe()
+    }
+
+    /// Connections by what PostgreSQL's first packet says they are for: its second word, after its length.
+    pub fn kind(&self, code: u32) -> Kind {
+        let kinds = self.shared.kinds.lock().unwrap();
+        kinds.get(&code).copied().unwrap_or_default()
     }
 
     /// Bytes that reached the server.
@@ -161,12 +181,13 @@ async fn carry(client: TcpStream, shared: Arc<Shared>, closed: CancellationToken
     let (from_server, to_server) = server.into_split();
     // Set when the answer to come is the one to cut.
     let doomed = watch::Sender::new(false);
+    let counted = Counted::new(&shared);
     tokio::select! {
         () = closed.cancelled() => {}
         () = async {
             tokio::join!(
-                requests(from_client, to_server, &shared, &doomed, &closed),
-                answers(from_server, to_client, &shared, &doomed, &closed),
+                requests(from_client, to_server, &counted, &doomed, &closed),
+                answers(from_server, to_client, &counted, &doomed, &closed),
             );
         } => {}
     }
@@ -176,14 +197,16 @@ async fn carry(client: TcpStream, shared: Arc<Shared>, closed: CancellationToken
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    shared: &Shared,
+    counted: &Counted,
     doomed: &watch::Sender<bool>,
     closed: &CancellationToken,
 ) {
+    let shared = &counted.shared;
     let mut buffer = vec![0; 64 * 1024];
     let mut swallowed = false;
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let bytes = &buffer[..count];
+        counted.note(bytes);
         let rule = shared.rule.borrow().clone();
         match rule {
             Rule::Swallow => {
@@ -222,13 +245,15 @@ async fn requests(
 async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    shared: &Shared,
+    counted: &Counted,
     doomed: &watch::Sender<bool>,
     closed: &CancellationToken,
 ) {
+    let shared = &counted.shared;
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         if *doomed.borrow() {
+            counted.end();
             shared.cut(closed);
             return;
         }
@@ -247,11 +272,63 @@ async fn answers(
         }
         shared.answered.fetch_add(pass as u64, SeqCst);
         if pass < count {
+            counted.end();
             shared.cut(closed);
             return;
         }
     }
+    // Before the client can learn of the end, and open another one.
+    counted.end();
     closed.cancel();
+}
+
+/// A connection's place among those of its kind, from its first packet until its end.
+#[derive(Debug)]
+struct Counted {
+    shared: Arc<Shared>,
+    code: Mutex<Option<u32>>,
+    ended: AtomicBool,
+}
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            code: Mutex::default(),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    fn note(&self, first: &[u8]) {
+        let mut code = self.code.lock().unwrap();
+        let Some(word) = first.get(4..8) else { return };
+        if code.is_none() && !self.ended.load(SeqCst) {
+            let found = u32::from_be_bytes(word.try_into().unwrap());
+            *code = Some(found);
+            let mut kinds = self.shared.kinds.lock().unwrap();
+            let kind = kinds.entry(found).or_default();
+            kind.open += 1;
+            kind.seen += 1;
+            kind.most = kind.most.max(kind.open);
+        }
+    }
+
+    fn end(&self) {
+        if self.ended.swap(true, SeqCst) {
+            return;
+        }
+        let code = *self.code.lock().unwrap();
+        let mut kinds = self.shared.kinds.lock().unwrap();
+        if let Some(kind) = code.and_then(|code| kinds.get_mut(&code)) {
+            kind.open -= 1;
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl Shared {
