@@ -58,6 +58,7 @@ impl PostgresSession {
                 results.push(shown);
             }
         }
+        self.statements.settle();
         let output = if results.is_empty() {
             Output::None
         } else {
@@ -127,7 +128,8 @@ impl PostgresSession {
         while !answered && self.wire.expected() > 0 {
             self.wire.next().await.map_err(lost)?;
         }
-        self.statements.forget_all();
+        // What it had prepared is still there, and what came behind was skipped.
+        self.statements.break_off();
         report.message = format!("statements[{index}]: {}", report.message);
         let executed = report.executed(is_procedural(&statement.sql));
         Ok(CallError::Backend(report.into_error(), executed))

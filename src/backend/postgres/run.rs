@@ -78,6 +78,7 @@ impl PostgresSession {
         }
         let reply = self.answers(frames).await?;
         self.remember(sent, &reply);
+        self.statements.settle();
         Ok(reply)
     }
 

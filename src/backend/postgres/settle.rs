@@ -28,6 +28,7 @@ impl PostgresSession {
         if self.wire.is_broken() {
             return Err(SessionLost::because("the connection broke"));
         }
+        self.statements.break_off();
         self.wire.come_home().map_err(SessionLost::because_of)?;
         self.finish_sending().await?;
         while self.wire.expected() > 0 && self.wire.has_message() {

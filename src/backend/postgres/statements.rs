@@ -29,6 +29,8 @@ pub(super) struct Statements {
     numbered: u64,
     /// Names on the server that are of no use any more.
     stale: Vec<Arc<str>>,
+    /// Names that the running call asks the server to prepare or to close: until it has answered, they may be there.
+    in_doubt: Vec<Arc<str>>,
 }
 
 /// A longer text is not worth the server's memory: it hardly comes twice.
@@ -40,6 +42,7 @@ impl Statements {
             kept: NonZeroUsize::new(capacity).map(LruCache::new),
             numbered: 0,
             stale: Vec::new(),
+            in_doubt: Vec::new(),
         }
     }
 
@@ -53,7 +56,9 @@ impl Statements {
             return Arc::from("");
         }
         self.numbered += 1;
-        format!("sublet_{}", self.numbered).into()
+        let name: Arc<str> = format!("sublet_{}", self.numbered).into();
+        self.in_doubt.push(Arc::clone(&name));
+        name
     }
 
     /// The server has it.
@@ -61,6 +66,7 @@ impl Statements {
         if prepared.name.is_empty() {
             return;
         }
+        self.in_doubt.retain(|doubted| *doubted != prepared.name);
         let Some(kept) = &mut self.kept else { return };
         if let Some((_, old)) = kept.push(key, prepared) {
             self.stale.push(old.name);
@@ -84,7 +90,20 @@ impl Statements {
 
     /// Names to be closed with the next statement.
     pub(super) fn take_stale(&mut self) -> Vec<Arc<str>> {
-        std::mem::take(&mut self.stale)
+        let stale = std::mem::take(&mut self.stale);
+        self.in_doubt.extend(stale.iter().cloned());
+        stale
+    }
+
+    /// The server has answered everything.
+    pub(super) fn settle(&mut self) {
+        self.in_doubt.clear();
+    }
+
+    /// The call was broken off: what is in doubt is closed later, which the server takes for names that it does not
+    /// know, too.
+    pub(super) fn break_off(&mut self) {
+        self.stale.append(&mut self.in_doubt);
     }
 }
 
@@ -118,6 +137,21 @@ mod tests {
         assert!(statements.find(&key("b")).is_none());
         assert_eq!(statements.take_stale(), [b]);
         assert!(statements.take_stale().is_empty(), "once is enough");
+    }
+
+    #[test]
+    fn what_a_broken_call_may_have_prepared_or_not_closed_is_closed_later() {
+        let mut statements = Statements::new(1);
+        let old = keep(&mut statements, "a");
+        let kept = keep(&mut statements, "b");
+        let fresh = statements.name(&key("c"));
+        assert_eq!(statements.take_stale(), [Arc::clone(&old)]);
+        statements.break_off();
+        assert_eq!(statements.take_stale(), [fresh, old]);
+        statements.settle();
+        statements.break_off();
+        assert!(statements.take_stale().is_empty(), "it was answered");
+        assert_eq!(statements.find(&key("b")).unwrap().name, kept);
     }
 
     #[test]
