@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::{DataRowBody, Field, RowDescriptionBody};
+use prost::Message as _;
 
 use super::value::{self, JsonRows, Type};
 use crate::{
@@ -11,9 +12,11 @@ use crate::{
     proto,
 };
 
-/// A frame holds so many rows, or so many bytes, at most.
+/// A frame holds so many rows, or so many bytes, at most; a larger row has one of its own.
 const FRAME_ROWS: usize = 256;
 const FRAME_BYTES: usize = 64 * 1024;
+/// One row, at most: what a message holds, less room for the rest of it.
+const MAX_ROW: usize = (4 << 20) - (64 << 10);
 
 /// What a statement returns.
 pub(super) type Columns = Arc<Described>;
@@ -24,6 +27,8 @@ pub(super) struct Described {
     shown: Vec<proto::Column>,
     types: Vec<Type>,
     json: JsonRows,
+    /// Bytes of `shown` in a message.
+    size: usize,
 }
 
 impl Described {
@@ -55,8 +60,14 @@ pub(super) fn columns(body: &RowDescriptionBody) -> Option<Columns> {
         .map(|(shown, kind)| (shown.name.as_str(), *kind))
         .collect();
     let json = JsonRows::of(&named);
-    let (shown, types) = columns.into_iter().unzip();
-    Some(Arc::new(Described { shown, types, json }))
+    let (shown, types): (Vec<proto::Column>, _) = columns.into_iter().unzip();
+    let size = shown.iter().map(|column| column.encoded_len() + 5).sum();
+    Some(Arc::new(Described {
+        shown,
+        types,
+        json,
+        size,
+    }))
 }
 
 /// How rows are wanted.
@@ -117,19 +128,44 @@ impl<'a> Frames<'a> {
     /// One row. A frame that is full goes.
     pub(super) async fn add(&mut self, body: &DataRowBody) -> Result<(), SinkClosed> {
         self.count += 1;
-        let Some(columns) = &self.columns else {
+        let Some(columns) = self.columns.clone() else {
             return Ok(());
         };
         match self.shape {
-            Shape::None => return Ok(()),
-            Shape::Typed => self.rows.push(columns.typed(body)),
-            Shape::Json => return self.sink.send(Event::Json(columns.json(body))).await,
+            Shape::None => Ok(()),
+            Shape::Typed => self.add_typed(columns.typed(body)).await,
+            Shape::Json => {
+                let row = columns.json(body);
+                if row.len() > MAX_ROW {
+                    return Err(SinkClosed::TooLarge);
+                }
+                self.sink.send(Event::Json(row)).await
+            }
         }
-        self.bytes += body.buffer().len();
-        if self.rows.len() >= FRAME_ROWS || self.bytes >= FRAME_BYTES {
+    }
+
+    async fn add_typed(&mut self, row: proto::Row) -> Result<(), SinkClosed> {
+        // What goes with the row in a frame: its tag and length.
+        let size = row.encoded_len() + 5;
+        if size > MAX_ROW {
+            return Err(SinkClosed::TooLarge);
+        }
+        if self.bytes + size > FRAME_BYTES - self.head() {
+            self.flush().await?;
+        }
+        self.rows.push(row);
+        self.bytes += size;
+        if self.rows.len() >= FRAME_ROWS {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    /// Bytes of a frame that its columns take, if they have not been told, and the count of what was changed.
+    fn head(&self) -> usize {
+        let untold = self.columns.as_ref().filter(|_| !self.told);
+        let columns = untold.map_or(0, |columns| columns.size);
+        (columns + 16).min(FRAME_BYTES)
     }
 
     /// Whether rows wait for their frame to be full.
