@@ -17,7 +17,7 @@ use super::{
     wire::{Status, Wire, WireError},
 };
 use crate::{
-    backend::{CallError, Cleanliness, Completion, DialError, Fence, Operation, Session, SessionLost, Sink},
+    backend::{CallError, Cleanliness, Completion, DialError, Fence, Operation, Session, SessionLost, Sink, SinkClosed},
     clock::Clock,
     error::Executed,
 };
@@ -176,6 +176,9 @@ impl PostgresSession {
 
 /// A connection that cannot go on. Whether the call was executed depends on what was handed over.
 pub(super) fn lost(error: WireError) -> CallError {
+    if matches!(error, WireError::TooLarge) {
+        return CallError::Sink(SinkClosed::TooLarge);
+    }
     CallError::Lost {
         message: error.to_string(),
         executed: None,

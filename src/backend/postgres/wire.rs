@@ -55,6 +55,9 @@ pub(super) enum WireError {
     /// The server ended the session, and said why.
     #[error("the server ended the session: {0}")]
     Ended(String),
+    /// The server sends a message that is larger than any answer may be.
+    #[error("the server sent a message of more than {MAX_MESSAGE} bytes")]
+    TooLarge,
     /// The server says what it may not.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
@@ -371,8 +374,7 @@ impl Wire {
         };
         let length = usize::try_from(header.len()).unwrap_or(usize::MAX);
         if length > MAX_MESSAGE {
-            let message = format!("a message of {length} bytes; at most {MAX_MESSAGE} are taken");
-            return Err(WireError::Protocol(message));
+            return Err(WireError::TooLarge);
         }
         if self.incoming.len() <= length {
             return Ok(None);
