@@ -181,11 +181,6 @@ fn check_names(own: &PostgresBackend, faults: &mut Faults) {
     if own.user.is_empty() {
         faults.add("postgres.user", "is missing: the user to log in as");
     }
-    for (field, value) in [("user", &own.user), ("database", &own.database)] {
-        if value.contains('\0') {
-            faults.add(&format!("postgres.{field}"), "must not hold a zero byte");
-        }
-    }
     for (index, sql) in own.init_sql.iter().enumerate() {
         if sql.trim().is_empty() || sql.contains('\0') {
             faults.add(
