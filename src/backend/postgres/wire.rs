@@ -126,6 +126,8 @@ pub(super) struct Wire {
     /// Those of `expected` whose messages are queued, and not one byte of them written.
     unsent: u32,
     status: Status,
+    /// Something was answered since the last ReadyForQuery.
+    answered: bool,
     asides: VecDeque<Aside>,
     broken: bool,
     /// When it moved to another runtime, something had arrived that this one has not been told of.
@@ -145,6 +147,7 @@ impl Wire {
             extended: false,
             unsent: 0,
             status: Status::Idle,
+            answered: false,
             asides: VecDeque::new(),
             broken: false,
             arrived: false,
@@ -392,12 +395,22 @@ impl Wire {
                     b'E' => Status::Failed,
                     other => return Err(WireError::Protocol(format!("transaction status {other}"))),
                 };
-                let Some(left) = self.expected.checked_sub(1) else {
-                    // One too many would be taken for the answer of another call.
-                    return Err(WireError::Protocol("ready without being asked".to_owned()));
-                };
-                self.expected = left;
+                // Each is the end of an answer. One too many would be taken for the end of another call, and that
+                // one's rows for the next call's.
+                match self.expected.checked_sub(1) {
+                    Some(left) if std::mem::take(&mut self.answered) => self.expected = left,
+                    Some(_) | None => {
+                        return Err(WireError::Protocol("ready without an answer".to_owned()));
+                    }
+                }
                 Ok(Some(Message::ReadyForQuery(body)))
+            }
+            Message::CommandComplete(_)
+            | Message::EmptyQueryResponse
+            | Message::ErrorResponse(_)
+            | Message::AuthenticationOk => {
+                self.answered = true;
+                Ok(Some(message))
             }
             Message::NoticeResponse(body) => self.note(Aside::notice(&body)),
             Message::NotificationResponse(body) => self.note(Aside::notification(&body)),
