@@ -5,7 +5,7 @@ use std::{process::Command, time::Duration};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use sublet::proto::{
     Endpoint, ExecuteRequest, ExecuteStreamRequest, PoolSpec, PostgresBackend, Result as Answer, Rows, Value,
-    event::Event, operation::Input, pool_spec::Backend, result::Output, value::Kind,
+    event::Event, pool_spec::Backend, result::Output, value::Kind,
 };
 use tonic::Status;
 
@@ -97,12 +97,6 @@ pub async fn next(
 ) -> Result<Option<Event>, Status> {
     let response = events.message().await?;
     Ok(response.map(|response| response.event.unwrap().event.unwrap()))
-}
-
-/// A request's parameters as JSON text, in place of those that it has.
-pub fn with_params(mut request: ExecuteRequest, params: String) -> ExecuteRequest {
-    request.operation.as_mut().unwrap().input = Some(Input::ParamsJson(params));
-    request
 }
 
 pub fn text(text: &str) -> Value {

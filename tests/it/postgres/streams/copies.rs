@@ -68,7 +68,7 @@ async fn copy_goes_both_ways_in_bounded_memory() {
     let lines = size() / 1024;
     let id = opened.call(copy_in(), false, true);
     for first in (0..lines).step_by(usize::try_from(LINES).unwrap()) {
-        assert!(opened.feed(id, part(first)).await.is_none());
+        assert_eq!(opened.feed(id, part(first)).await, None);
     }
     opened.last(id);
     let (_, answer) = opened.next().await.unwrap();
@@ -118,7 +118,7 @@ async fn server_that_does_not_take_stops_the_caller_by_missing_credit() {
     let lines = (64 << 20) / 1024;
     let feeding = tokio::spawn(async move {
         for first in (0..lines).step_by(usize::try_from(LINES).unwrap()) {
-            assert!(opened.feed(id, part(first)).await.is_none());
+            assert_eq!(opened.feed(id, part(first)).await, None);
         }
         opened.last(id);
         changed(opened.next().await.unwrap().1)
@@ -143,7 +143,7 @@ async fn table_that_is_locked_leaves_the_caller_with_his_first_credit() {
     let id = opened.call(copy_in(), false, true);
     let feeding = tokio::spawn(async move {
         for first in [0, LINES, 2 * LINES] {
-            assert!(opened.feed(id, part(first)).await.is_none());
+            assert_eq!(opened.feed(id, part(first)).await, None);
         }
         opened.last(id);
         changed(opened.next().await.unwrap().1)
@@ -161,7 +161,7 @@ async fn bad_row_is_told_at_once_and_the_session_goes_on() {
     stage.run(TABLE).await;
     let mut opened = Opened::on(&mut stage.broker, "db").await;
     let id = opened.call(copy_in(), false, true);
-    assert!(opened.feed(id, part(0)).await.is_none());
+    assert_eq!(opened.feed(id, part(0)).await, None);
     opened.feed(id, Bytes::from_static(b"no number\tx\n")).await;
     // The server reads on when more comes; the body never says that it is complete.
     let mut answer = opened.feed(id, part(LINES)).await;
@@ -209,11 +209,11 @@ async fn body_that_never_ends_is_a_stall_and_the_session_goes_on() {
     stage.run(TABLE).await;
     let mut opened = Opened::on(&mut stage.broker, "db").await;
     let id = opened.call(copy_in(), false, true);
-    assert!(opened.feed(id, part(0)).await.is_none());
+    assert_eq!(opened.feed(id, part(0)).await, None);
     let answer = opened.next().await.map(|(_, message)| message);
     assert_eq!(code(answer), 4);
     let id = opened.call(copy_in(), false, true);
-    assert!(opened.feed(id, part(0)).await.is_none());
+    assert_eq!(opened.feed(id, part(0)).await, None);
     opened.last(id);
     assert_eq!(changed(opened.next().await.unwrap().1), 256);
     assert_eq!(stats(&stage.app.address, "db").await.sessions_created, 1);
@@ -234,7 +234,7 @@ async fn server_that_talks_while_it_is_fed_does_not_block_the_copy() {
     let mut opened = Opened::on(&mut stage.broker, "db").await;
     let id = opened.call(copy_in(), false, true);
     for first in (0..16 << 10).step_by(usize::try_from(LINES).unwrap()) {
-        assert!(opened.feed(id, part(first)).await.is_none());
+        assert_eq!(opened.feed(id, part(first)).await, None);
     }
     opened.last(id);
     assert_eq!(changed(opened.next().await.unwrap().1), 0);
@@ -249,6 +249,7 @@ async fn copy_in_the_wrong_place_is_refused_and_costs_no_session() {
         ("query", "copy t to stdout"),
         ("simple", "copy t from stdin"),
         ("simple", "copy t from stdin; select 1"),
+        ("query", "/* /* */ */ copy t from stdin"),
         ("copy_in", "copy t to stdout"),
         ("copy_out", "copy t from stdin"),
     ] {
