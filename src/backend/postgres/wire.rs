@@ -345,8 +345,13 @@ impl Wire {
         }
     }
 
+    fn is_sent(&self) -> bool {
+        self.outgoing.is_empty() && !self.begun
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
-        if self.outgoing.is_empty() {
+        // TLS may have taken everything, and the socket not yet.
+        if self.is_sent() {
             return Poll::Ready(Ok(()));
         }
         while !self.outgoing.is_empty() {
