@@ -69,8 +69,9 @@ impl PostgresSession {
     async fn feed(&mut self, body: Body, reply: &mut Reply) -> Result<(), CallError> {
         let mut body = match body {
             Body::Whole(bytes) => {
-                self.push(bytes).await?;
-                self.finish_copy();
+                if self.push(bytes, reply).await? {
+                    self.finish_copy();
+                }
                 return Ok(());
             }
             Body::Stream(reader) => reader,
@@ -80,14 +81,14 @@ impl PostgresSession {
                 biased;
                 message = self.wire.next() => {
                     let message = message.map_err(|error| ended(reply.error.take(), error))?;
-                    if let Message::ErrorResponse(refused) = message {
-                        self.note_error(reply, &refused);
-                        self.copying = false;
+                    if self.is_refused(&message, reply) {
                         return Ok(());
                     }
                 }
                 chunk = body.next() => match chunk.map_err(|_| CallError::Input)? {
-                    Some(bytes) => self.push(bytes).await?,
+                    Some(bytes) => if !self.push(bytes, reply).await? {
+                        return Ok(());
+                    },
                     None => {
                         self.finish_copy();
                         return Ok(());
@@ -97,14 +98,34 @@ impl PostgresSession {
         }
     }
 
-    async fn push(&mut self, mut bytes: Bytes) -> Result<(), CallError> {
+    /// Passes a part of the body on; false if the server refuses it.
+    async fn push(&mut self, mut bytes: Bytes, reply: &mut Reply) -> Result<bool, CallError> {
         while !bytes.is_empty() {
             let part = bytes.split_to(bytes.len().min(AHEAD));
             let data = CopyData::new(part).map_err(|error| lost(error.into()))?;
             data.write(self.wire.queue());
-            self.wire.flush().await.map_err(lost)?;
+            while let Some(message) = self
+                .wire
+                .send()
+                .await
+                .map_err(|error| ended(reply.error.take(), error))?
+            {
+                if self.is_refused(&message, reply) {
+                    return Ok(false);
+                }
+            }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether the server has ended the COPY with an error.
+    fn is_refused(&mut self, message: &Message, reply: &mut Reply) -> bool {
+        let Message::ErrorResponse(refused) = message else {
+            return false;
+        };
+        self.note_error(reply, refused);
+        self.copying = false;
+        true
     }
 
     fn finish_copy(&mut self) {

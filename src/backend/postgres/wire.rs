@@ -275,6 +275,18 @@ impl Wire {
         next.map_err(|error| self.fail(error))
     }
 
+    /// Writes everything that is queued, and takes in what the server says meanwhile: one that waits to be heard does
+    /// not read either. Its next message, if one comes before all is written. May be dropped and called again.
+    pub(super) async fn send(&mut self) -> Result<Option<Message>, WireError> {
+        let sent = std::future::poll_fn(|cx| match self.poll_next(cx) {
+            Poll::Ready(message) => Poll::Ready(message.map(Some)),
+            Poll::Pending if self.is_sent() => Poll::Ready(Ok(None)),
+            Poll::Pending => Poll::Pending,
+        });
+        let sent = sent.await;
+        sent.map_err(|error| self.fail(error))
+    }
+
     /// Returns when the server has said something beside an answer. May be dropped and called again.
     pub(super) async fn aside(&mut self) -> Result<(), WireError> {
         let came = std::future::poll_fn(|cx| self.poll_aside(cx)).await;
