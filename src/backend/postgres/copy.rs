@@ -36,8 +36,10 @@ impl PostgresSession {
             return self.no_copy(reply, "FROM STDIN");
         }
         self.copying = true;
+        self.wire.be_patient(true).map_err(lost)?;
         self.feed(body, &mut reply).await?;
         self.copying = false;
+        self.wire.be_patient(false).map_err(lost)?;
         self.end_copy(&mut reply).await?;
         self.copied(reply)
     }

@@ -8,6 +8,7 @@ use std::{
     net::Shutdown,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use socket2::SockRef;
@@ -51,6 +52,13 @@ impl Socket {
     /// What has arrived while nobody read.
     pub(super) fn pending(&self) -> Pending {
         self.stream.as_ref().map_or(Pending::End, socket::pending)
+    }
+
+    /// How long the peer may leave bytes unacknowledged, or take none, before the kernel ends the connection; without
+    /// a limit, what waits for the peer has to have one.
+    pub(super) fn set_unacknowledged(&self, limit: Option<Duration>) -> io::Result<()> {
+        let stream = self.stream.as_ref().ok_or_else(gone)?;
+        SockRef::from(stream).set_tcp_user_timeout(limit)
     }
 
     /// Says that nothing more will be written.

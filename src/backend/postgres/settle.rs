@@ -30,6 +30,7 @@ impl PostgresSession {
         }
         self.statements.break_off();
         self.wire.come_home().map_err(SessionLost::because_of)?;
+        self.wire.be_patient(false).map_err(SessionLost::because_of)?;
         self.finish_sending().await?;
         while self.wire.expected() > 0 && self.wire.has_message() {
             self.wire.next().await.map_err(SessionLost::because_of)?;

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use super::{aside::Aside, home::Socket};
-use crate::backend::{Fence, FencedIo, Line, socket::Pending};
+use crate::backend::{Fence, FencedIo, Line, socket::{Pending, UNACKNOWLEDGED}};
 
 /// Read at once, at most.
 const READ: usize = 64 * 1024;
@@ -231,6 +231,14 @@ impl Wire {
             }
             Err(error) => Err(self.fail(error.into())),
         }
+    }
+
+    /// Whether the server may take its time to read: a COPY's rows wait for locks, as long as the call's own limits
+    /// allow, and the kernel counts a full window as a peer that has vanished.
+    pub(super) fn be_patient(&mut self, patient: bool) -> Result<(), WireError> {
+        let limit = (!patient).then_some(UNACKNOWLEDGED);
+        let set = self.io.socket().set_unacknowledged(limit);
+        set.map_err(|error| self.fail(error.into()))
     }
 
     /// Takes in what the server has said while nobody used the connection, so that a call is not sent to a server
