@@ -17,7 +17,10 @@ use super::{
     wire::{Status, Wire, WireError},
 };
 use crate::{
-    backend::{CallError, Cleanliness, Completion, DialError, Fence, Operation, Session, SessionLost, Sink, SinkClosed},
+    backend::{
+        CallError, Cleanliness, Completion, DialError, Fence, Operation, Session, SessionLost, Sink,
+        SinkClosed,
+    },
     clock::Clock,
     error::Executed,
 };

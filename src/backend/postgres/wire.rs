@@ -20,7 +20,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use super::{aside::Aside, home::Socket};
-use crate::backend::{Fence, FencedIo, Line, socket::{Pending, UNACKNOWLEDGED}};
+use crate::backend::{
+    Fence, FencedIo, Line,
+    socket::{Pending, UNACKNOWLEDGED},
+};
 
 /// Read at once, at most.
 const READ: usize = 64 * 1024;

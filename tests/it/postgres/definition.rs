@@ -14,7 +14,10 @@ use crate::support::{app::App, calls::*, postgres::Database};
 
 /// The faults of a definition, each `field: what is wrong`.
 async fn faults(app: &App, spec: PoolSpec) -> Vec<String> {
-    let refused = pools(&app.address).create_pool(named("db", spec)).await.unwrap_err();
+    let refused = pools(&app.address)
+        .create_pool(named("db", spec))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     told(&refused)
 }
@@ -94,16 +97,31 @@ async fn server_is_exactly_one_and_its_address_a_host_and_port() {
     };
     let mut found = faults(&app, spec(vec![], good.clone())).await;
     found.extend(faults(&app, spec(vec![at("a"), at("b")], good.clone())).await);
-    for address in ["", "db:0", "db:", "a b:1", "postgres://u@db/x", "[::1", "[db]:5432", "/var/run"] {
+    for address in [
+        "",
+        "db:0",
+        "db:",
+        "a b:1",
+        "postgres://u@db/x",
+        "[::1",
+        "[db]:5432",
+        "/var/run",
+    ] {
         let told = faults(&app, spec(vec![at(address)], good.clone())).await;
         assert_eq!(told.len(), 1, "{address}: {told:?}");
-        assert!(told[0].starts_with("pool.spec.endpoints[0].address: must be host:port"), "{told:?}");
+        assert!(
+            told[0].starts_with("pool.spec.endpoints[0].address: must be host:port"),
+            "{told:?}"
+        );
     }
     insta::assert_snapshot!(found.join("\n"), @r"
     pool.spec.endpoints: must have the address of the server: `host:port`
     pool.spec.endpoints: must be exactly one for `postgres`
     ");
-    for (index, address) in ["db", "db:5433", "[::1]", "[::1]:5433", "10.0.0.1"].iter().enumerate() {
+    for (index, address) in ["db", "db:5433", "[::1]", "[::1]:5433", "10.0.0.1"]
+        .iter()
+        .enumerate()
+    {
         let name = format!("db-{index}");
         create(&app.address, &name, spec(vec![at(address)], good.clone())).await;
     }
@@ -135,10 +153,15 @@ async fn kind_never_changes() {
 #[tokio::test]
 async fn changed_server_recycles_the_sessions_and_the_definition_comes_back_as_it_was_given() {
     let mut stage = Stage::with(1).await;
-    assert_eq!(stage.rows("select current_database() as d").await[0]["d"], stage.database.name());
+    assert_eq!(
+        stage.rows("select current_database() as d").await[0]["d"],
+        stage.database.name()
+    );
     let other = Database::fresh().await;
     let mut changed = definition(&other, 1);
-    own(&mut changed).parameters.insert("search_path".to_owned(), "pg_catalog".to_owned());
+    own(&mut changed)
+        .parameters
+        .insert("search_path".to_owned(), "pg_catalog".to_owned());
     let request = UpdatePoolRequest {
         pool: Some(Pool {
             name: "db".to_owned(),
@@ -148,8 +171,14 @@ async fn changed_server_recycles_the_sessions_and_the_definition_comes_back_as_i
         ..UpdatePoolRequest::default()
     };
     pools(&stage.app.address).update_pool(request).await.unwrap();
-    assert_eq!(stage.rows("select current_database() as d").await[0]["d"], other.name());
-    assert_eq!(stage.rows("show search_path").await[0]["search_path"], "pg_catalog");
+    assert_eq!(
+        stage.rows("select current_database() as d").await[0]["d"],
+        other.name()
+    );
+    assert_eq!(
+        stage.rows("show search_path").await[0]["search_path"],
+        "pg_catalog"
+    );
     let listed = pools(&stage.app.address)
         .list_pools(sublet::proto::ListPoolsRequest::default())
         .await
@@ -157,7 +186,10 @@ async fn changed_server_recycles_the_sessions_and_the_definition_comes_back_as_i
         .into_inner();
     let kept = listed.pools[0].spec.clone().unwrap();
     own(&mut changed).set_reset(Reset::Full);
-    assert_eq!((kept.endpoints, kept.backend), (changed.endpoints, changed.backend));
+    assert_eq!(
+        (kept.endpoints, kept.backend),
+        (changed.endpoints, changed.backend)
+    );
 }
 
 #[tokio::test]
@@ -184,6 +216,9 @@ async fn stored_definition_is_its_proto_json() {
     };
     create(&app.address, "db", spec(vec![at("db.example.com:5432")], whole)).await;
     let mut admin = database.connect().await;
-    let stored: (String,) = sqlx::query_as("select spec::text from pools").fetch_one(&mut admin).await.unwrap();
+    let stored: (String,) = sqlx::query_as("select spec::text from pools")
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
     insta::assert_snapshot!(stored.0, @r#"{"postgres": {"tls": {"caFile": "ca.pem", "enabled": true, "serverName": "db.example.com"}, "user": "app", "reset": "RESET_TRANSACTION", "initSql": ["set lock_timeout = '5s'"], "database": "orders", "password": {"env": "SUBLET_SECRET_ORDERS"}, "parameters": {"search_path": "app"}, "statementCache": 0, "idleInTransactionTimeout": "1.500s"}, "endpoints": [{"address": "db.example.com:5432"}]}"#);
 }

@@ -42,14 +42,26 @@ async fn notifications_come_on_a_lease_until_enough_have_come() {
     until(&mut admin, LISTENING, 1).await;
     let notify = "select pg_notify('A \"channel\"; drop', 'é'), pg_notify('other', 'x')";
     admin.execute(notify).await.unwrap();
-    assert_eq!(notification(next(&mut events).await.unwrap().unwrap()), (name.to_owned(), "é".to_owned()));
+    assert_eq!(
+        notification(next(&mut events).await.unwrap().unwrap()),
+        (name.to_owned(), "é".to_owned())
+    );
     admin.execute("notify b").await.unwrap();
-    assert_eq!(notification(next(&mut events).await.unwrap().unwrap()), ("b".to_owned(), String::new()));
+    assert_eq!(
+        notification(next(&mut events).await.unwrap().unwrap()),
+        ("b".to_owned(), String::new())
+    );
     admin.execute("notify b, '3'; notify b, '4'").await.unwrap();
     assert_eq!(notification(next(&mut events).await.unwrap().unwrap()).1, "3");
-    assert!(matches!(next(&mut events).await, Ok(Some(Event::End(_)))), "three were asked for");
+    assert!(
+        matches!(next(&mut events).await, Ok(Some(Event::End(_)))),
+        "three were asked for"
+    );
     let channels = json!({ "sql": "select count(*)::int as n from pg_listening_channels()", "rows": "json" });
-    assert_eq!(stage.on(&token, "query", channels).await.unwrap(), json!([{ "n": 0 }]));
+    assert_eq!(
+        stage.on(&token, "query", channels).await.unwrap(),
+        json!([{ "n": 0 }])
+    );
 }
 
 #[tokio::test]
@@ -62,8 +74,14 @@ async fn notifications_come_in_an_open_session_and_a_cancelled_listen_leaves_it_
     assert!(matches!(event_of(&mut opened, id).await, Event::Accepted(_)));
     until(&mut admin, LISTENING, 1).await;
     for payload in ["1", "2", "3"] {
-        admin.execute(AssertSqlSafe(format!("notify a, '{payload}'"))).await.unwrap();
-        assert_eq!(notification(event_of(&mut opened, id).await), ("a".to_owned(), payload.to_owned()));
+        admin
+            .execute(AssertSqlSafe(format!("notify a, '{payload}'")))
+            .await
+            .unwrap();
+        assert_eq!(
+            notification(event_of(&mut opened, id).await),
+            ("a".to_owned(), payload.to_owned())
+        );
     }
     opened.cancel(id);
     let (answered, Message::Error(cancelled)) = opened.next().await.unwrap() else {
@@ -85,21 +103,37 @@ async fn what_came_before_the_listen_comes_first() {
     let mut stage = Stage::with(1).await;
     let mut admin = stage.database.connect().await;
     let token = lease(&mut stage.broker, "db").await.lease_token;
-    stage.on(&token, "execute", json!({ "sql": "listen a" })).await.unwrap();
+    stage
+        .on(&token, "execute", json!({ "sql": "listen a" }))
+        .await
+        .unwrap();
     admin.execute("notify a, 'early'").await.unwrap();
-    let came = stage.on(&token, "listen", json!({ "channels": ["a"], "count": 1 })).await.unwrap();
+    let came = stage
+        .on(&token, "listen", json!({ "channels": ["a"], "count": 1 }))
+        .await
+        .unwrap();
     assert_eq!(came[0]["payload"], "early", "{came}");
 }
 
 #[tokio::test]
 async fn listening_needs_a_lease_and_channels() {
     let mut stage = Stage::with(1).await;
-    let refused = stage.one("listen", json!({ "channels": ["a"] })).await.unwrap_err();
+    let refused = stage
+        .one("listen", json!({ "channels": ["a"] }))
+        .await
+        .unwrap_err();
     assert!(refused.message().contains("needs a lease"), "{refused:?}");
     let token = lease(&mut stage.broker, "db").await.lease_token;
     for channels in [json!([]), json!([""]), json!(["x".repeat(64)]), json!(["a\0"])] {
-        let refused = stage.on(&token, "listen", json!({ "channels": channels })).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{channels}: {refused:?}");
+        let refused = stage
+            .on(&token, "listen", json!({ "channels": channels }))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused.code(),
+            tonic::Code::InvalidArgument,
+            "{channels}: {refused:?}"
+        );
     }
 }
 
@@ -111,7 +145,9 @@ async fn notices_are_progress_in_a_stream_and_attributes_in_an_answer() {
     let answer = stage.answer(one_shot("db", "execute", &params)).await.unwrap();
     assert_eq!(answer.attributes["notice.0"], "NOTICE: first 1");
     assert_eq!(answer.attributes["notice.1"], "WARNING: second");
-    let mut events = stream(&mut stage.broker, one_shot("db", "execute", &params)).await.unwrap();
+    let mut events = stream(&mut stage.broker, one_shot("db", "execute", &params))
+        .await
+        .unwrap();
     let mut notices = Vec::new();
     while let Some(event) = next(&mut events).await.unwrap() {
         if let Event::Progress(notice) = event {
@@ -119,14 +155,30 @@ async fn notices_are_progress_in_a_stream_and_attributes_in_an_answer() {
         }
     }
     assert_eq!(notices.len(), 2);
-    assert!(notices[0].contains("first 1") && notices[0].contains("NOTICE"), "{notices:?}");
+    assert!(
+        notices[0].contains("first 1") && notices[0].contains("NOTICE"),
+        "{notices:?}"
+    );
     assert!(notices[1].contains("second") && notices[1].contains("WARNING") && notices[1].contains("01000"));
     // Many of them make no answer large, and none is another call's.
     let many = "do $$ begin for i in 1..500 loop raise notice '%', repeat('x', 5000); end loop; end $$";
-    let answer = stage.answer(one_shot("db", "execute", &json!({ "sql": many }).to_string())).await.unwrap();
-    let notices: Vec<_> = answer.attributes.iter().filter(|(name, _)| name.starts_with("notice.")).collect();
+    let answer = stage
+        .answer(one_shot("db", "execute", &json!({ "sql": many }).to_string()))
+        .await
+        .unwrap();
+    let notices: Vec<_> = answer
+        .attributes
+        .iter()
+        .filter(|(name, _)| name.starts_with("notice."))
+        .collect();
     assert_eq!(notices.len(), 10);
     assert!(notices.iter().all(|(_, text)| text.len() <= 512));
-    let answer = stage.answer(one_shot("db", "execute", r#"{"sql":"select 1"}"#)).await.unwrap();
-    assert!(answer.attributes.keys().all(|name| !name.starts_with("notice.")), "{answer:?}");
+    let answer = stage
+        .answer(one_shot("db", "execute", r#"{"sql":"select 1"}"#))
+        .await
+        .unwrap();
+    assert!(
+        answer.attributes.keys().all(|name| !name.starts_with("notice.")),
+        "{answer:?}"
+    );
 }

@@ -68,7 +68,9 @@ impl Stage {
 
     /// A statement of which only its success matters.
     pub async fn run(&mut self, sql: &str) {
-        self.one("simple", serde_json::json!({ "sql": sql })).await.unwrap();
+        self.one("simple", serde_json::json!({ "sql": sql }))
+            .await
+            .unwrap();
     }
 }
 
@@ -148,7 +150,17 @@ pub async fn settled(admin: &mut PgConnection, number: impl Fn() -> u64) -> u64 
 pub fn psql(database: &Database, settings: &str, queries: &[String]) -> Vec<String> {
     let mut command = Command::new(find_binaries().join("psql"));
     command
-        .args(["-X", "-q", "-A", "-t", "-0", "-v", "ON_ERROR_STOP=1", "-d", &database.url()])
+        .args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-0",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            &database.url(),
+        ])
         .args(["-P", "null=<null>"])
         .env("PGCLIENTENCODING", "UTF8");
     if !settings.is_empty() {
@@ -158,11 +170,7 @@ pub fn psql(database: &Database, settings: &str, queries: &[String]) -> Vec<Stri
         command.args(["-c", query]);
     }
     let said = command.output().expect("psql is beside the server's programs");
-    assert!(
-        said.status.success(),
-        "{}",
-        String::from_utf8_lossy(&said.stderr)
-    );
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     let text = String::from_utf8(said.stdout).unwrap();
     let records: Vec<_> = text.split('\0').map(str::to_owned).collect();
     // A zero byte ends each record, so the last part is empty.

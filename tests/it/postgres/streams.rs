@@ -1,6 +1,6 @@
 //! Long answers and long bodies, in bounded memory: what a slow end makes wait, and what is told when it breaks.
 //!
-//! `SUBLET_SOAK_ROWS` and `SUBLET_SOAK_COPY_MIB` make them longer (`make soak`).
+//! `SUBLET_SOAK_ROWS`, `SUBLET_SOAK_COPY_MIB` and `SUBLET_SOAK_HOLD_SECONDS` make them longer (`make soak`).
 
 mod copies;
 mod large;
@@ -31,7 +31,10 @@ fn rows() -> u64 {
 
 /// Each row its number and a kilobyte.
 fn many() -> String {
-    let sql = format!("select n, repeat('x', 1000) from generate_series(1, {}) n", rows());
+    let sql = format!(
+        "select n, repeat('x', 1000) from generate_series(1, {}) n",
+        rows()
+    );
     json!({ "sql": sql }).to_string()
 }
 
@@ -52,7 +55,11 @@ impl InOrder {
             Event::Rows(part) => {
                 assert!(part.rows.len() <= 256, "{} rows", part.rows.len());
                 assert!(part.encoded_len() <= 80 << 10, "{} bytes", part.encoded_len());
-                assert_eq!(part.columns.is_empty(), self.columns > 0, "columns come once, first");
+                assert_eq!(
+                    part.columns.is_empty(),
+                    self.columns > 0,
+                    "columns come once, first"
+                );
                 self.columns += part.columns.len();
                 for row in part.rows {
                     self.seen += 1;
@@ -65,7 +72,10 @@ impl InOrder {
     }
 
     pub(super) fn all(&self, rows: u64) {
-        assert_eq!((self.seen, self.columns, self.ended), (i64::try_from(rows).unwrap(), 2, true));
+        assert_eq!(
+            (self.seen, self.columns, self.ended),
+            (i64::try_from(rows).unwrap(), 2, true)
+        );
     }
 }
 
@@ -73,7 +83,9 @@ impl InOrder {
 async fn reader_who_pauses_stops_the_server_and_then_gets_every_row_once() {
     let (mut stage, proxy) = Stage::behind_a_proxy(1, |_| {}).await;
     let mut admin = stage.database.connect().await;
-    let mut events = stream(&mut stage.broker, one_shot("db", "query", &many())).await.unwrap();
+    let mut events = stream(&mut stage.broker, one_shot("db", "query", &many()))
+        .await
+        .unwrap();
     let mut order = InOrder::default();
     while order.seen == 0 {
         order.take(next(&mut events).await.unwrap().unwrap());
@@ -122,7 +134,9 @@ pub(super) async fn event_of(opened: &mut Opened, call: u64) -> Event {
 #[tokio::test]
 async fn reader_who_goes_in_the_middle_leaves_a_session_that_can_be_used() {
     let (mut stage, proxy) = Stage::behind_a_proxy(1, |_| {}).await;
-    let mut events = stream(&mut stage.broker, one_shot("db", "query", &many())).await.unwrap();
+    let mut events = stream(&mut stage.broker, one_shot("db", "query", &many()))
+        .await
+        .unwrap();
     let mut order = InOrder::default();
     while order.seen == 0 {
         order.take(next(&mut events).await.unwrap().unwrap());
@@ -144,7 +158,12 @@ async fn frames_hold_at_most_64_kib_unless_one_row_is_larger() {
         while let Some(event) = next(&mut events).await.unwrap() {
             if let Event::Rows(part) = event {
                 let small = part.rows.len() <= 256 && part.encoded_len() <= 64 << 10;
-                assert!(small || part.rows.len() == 1, "{size}: {} rows, {}", part.rows.len(), part.encoded_len());
+                assert!(
+                    small || part.rows.len() == 1,
+                    "{size}: {} rows, {}",
+                    part.rows.len(),
+                    part.encoded_len()
+                );
                 (frames, all) = (frames + 1, all + part.rows.len());
             }
         }
@@ -160,7 +179,11 @@ async fn empty_answers_keep_their_columns() {
     for _ in 0..2 {
         let none = "select 1::int4 as a, ''::text as b where false";
         let rows = stage.typed(none, vec![]).await.unwrap();
-        let named: Vec<_> = rows.columns.iter().map(|c| (c.name.as_str(), c.r#type.as_str())).collect();
+        let named: Vec<_> = rows
+            .columns
+            .iter()
+            .map(|c| (c.name.as_str(), c.r#type.as_str()))
+            .collect();
         assert_eq!((named, rows.rows.len()), (vec![("a", "int4"), ("b", "text")], 0));
         let request = one_shot("db", "query", &json!({ "sql": none }).to_string());
         let mut events = stream(&mut stage.broker, request).await.unwrap();

@@ -5,19 +5,21 @@ mod storm;
 
 use serde_json::{Value as Json, json};
 
-use super::{
-    Stage,
-    staged::own,
-};
+use super::{Stage, staged::own};
 use crate::support::{calls::*, postgres::Database};
 
 /// Statements of this broker's that a server keeps for the lease's session, and their texts.
 async fn kept(stage: &mut Stage, token: &str) -> Vec<String> {
     let sql = "select statement from pg_prepared_statements where not from_sql and statement !~ 'pg_prepared' order by 1";
     // Not prepared itself, as it would be by `query`.
-    let rows = stage.on(token, "simple", json!({ "sql": sql, "rows": "json" })).await.unwrap();
+    let rows = stage
+        .on(token, "simple", json!({ "sql": sql, "rows": "json" }))
+        .await
+        .unwrap();
     let rows = rows.as_array().cloned().unwrap_or_default();
-    rows.iter().map(|row| row["statement"].as_str().unwrap().to_owned()).collect()
+    rows.iter()
+        .map(|row| row["statement"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 async fn caching(statements: u32) -> Stage {
@@ -37,13 +39,19 @@ async fn session_keeps_as_many_statements_as_it_may() {
         }
         // The one that has to go is closed with the next statement.
         let kept = kept(&mut stage, &token).await;
-        assert!(kept.len() <= 3 && kept.contains(&"select 4 as n".to_owned()), "{kept:?}");
+        assert!(
+            kept.len() <= 3 && kept.contains(&"select 4 as n".to_owned()),
+            "{kept:?}"
+        );
     }
     let mut stage = caching(0).await;
     let token = lease(&mut stage.broker, "db").await.lease_token;
     for number in 0..5 {
         let query = json!({ "sql": "select $1::int as n", "args": [number], "rows": "json" });
-        assert_eq!(stage.on(&token, "query", query).await.unwrap(), json!([{ "n": number }]));
+        assert_eq!(
+            stage.on(&token, "query", query).await.unwrap(),
+            json!([{ "n": number }])
+        );
     }
     let kept = kept(&mut stage, &token).await;
     assert!(kept.is_empty(), "{kept:?}");
@@ -61,7 +69,10 @@ async fn cancelled_calls_leave_no_statements_behind() {
         stage.call(request).await.unwrap_err();
     }
     for _ in 0..2 {
-        stage.on(&token, "query", json!({ "sql": "select 1" })).await.unwrap();
+        stage
+            .on(&token, "query", json!({ "sql": "select 1" }))
+            .await
+            .unwrap();
     }
     let kept = kept(&mut stage, &token).await;
     assert!(kept.len() <= 3, "{kept:?}");
@@ -80,26 +91,52 @@ async fn kept_statement_follows_the_search_path_and_the_schema() {
     let token = lease(&mut stage.broker, "db").await.lease_token;
     let query = json!({ "sql": "select * from t", "rows": "json" });
     for _ in 0..2 {
-        for (path, wanted) in [("one", json!([{ "a": 1 }])), ("two", json!([{ "a": "x", "b": true }]))] {
+        for (path, wanted) in [
+            ("one", json!([{ "a": 1 }])),
+            ("two", json!([{ "a": "x", "b": true }])),
+        ] {
             let set = json!({ "sql": format!("set search_path = {path}") });
             stage.on(&token, "execute", set).await.unwrap();
             assert_eq!(stage.on(&token, "query", query.clone()).await.unwrap(), wanted);
         }
     }
     // The table changes under the statement, and the statement under its name.
-    for ddl in ["alter table two.t drop column b", "alter table two.t alter a type varchar(9)"] {
+    for ddl in [
+        "alter table two.t drop column b",
+        "alter table two.t alter a type varchar(9)",
+    ] {
         stage.on(&token, "execute", json!({ "sql": ddl })).await.unwrap();
-        assert_eq!(stage.on(&token, "query", query.clone()).await.unwrap(), json!([{ "a": "x" }]));
+        assert_eq!(
+            stage.on(&token, "query", query.clone()).await.unwrap(),
+            json!([{ "a": "x" }])
+        );
     }
-    for sql in ["deallocate all", "discard all", "discard plans; set search_path = two"] {
+    for sql in [
+        "deallocate all",
+        "discard all",
+        "discard plans; set search_path = two",
+    ] {
         stage.on(&token, "simple", json!({ "sql": sql })).await.unwrap();
-        stage.on(&token, "execute", json!({ "sql": "set search_path = two" })).await.unwrap();
-        assert_eq!(stage.on(&token, "query", query.clone()).await.unwrap(), json!([{ "a": "x" }]), "{sql}");
+        stage
+            .on(&token, "execute", json!({ "sql": "set search_path = two" }))
+            .await
+            .unwrap();
+        assert_eq!(
+            stage.on(&token, "query", query.clone()).await.unwrap(),
+            json!([{ "a": "x" }]),
+            "{sql}"
+        );
     }
     let by_name = "do $$ begin execute (select string_agg('deallocate ' || quote_ident(name), '; ') \
                    from pg_prepared_statements); end $$";
-    stage.on(&token, "execute", json!({ "sql": by_name })).await.unwrap();
-    assert_eq!(stage.on(&token, "query", query.clone()).await.unwrap(), json!([{ "a": "x" }]));
+    stage
+        .on(&token, "execute", json!({ "sql": by_name }))
+        .await
+        .unwrap();
+    assert_eq!(
+        stage.on(&token, "query", query.clone()).await.unwrap(),
+        json!([{ "a": "x" }])
+    );
     let drop = "drop table two.t; create table two.t (c int4)";
     stage.on(&token, "simple", json!({ "sql": drop })).await.unwrap();
     assert_eq!(stage.on(&token, "query", query).await.unwrap(), json!([]));
@@ -115,8 +152,12 @@ async fn statement_of_one_text_takes_arguments_of_any_type() {
         (Json::Null, "null"),
         (json!("b"), "b"),
     ] {
-        let params = json!({ "sql": "select coalesce($1, 'null')::text as v", "args": [arg], "rows": "json" });
-        assert_eq!(stage.one("query", params).await.unwrap(), json!([{ "v": wanted }]));
+        let params =
+            json!({ "sql": "select coalesce($1, 'null')::text as v", "args": [arg], "rows": "json" });
+        assert_eq!(
+            stage.one("query", params).await.unwrap(),
+            json!([{ "v": wanted }])
+        );
     }
 }
 
@@ -124,11 +165,20 @@ async fn statement_of_one_text_takes_arguments_of_any_type() {
 async fn init_sql_that_fails_fails_the_dial_with_its_message() {
     let database = Database::fresh().await;
     let mut stage = Stage::over(database, 1, |spec| {
-        own(spec).init_sql = vec!["set lock_timeout = '5s'".to_owned(), "select no_such_column".to_owned()];
+        own(spec).init_sql = vec![
+            "set lock_timeout = '5s'".to_owned(),
+            "select no_such_column".to_owned(),
+        ];
     })
     .await;
-    let refused = stage.one("query", json!({ "sql": "select 1" })).await.unwrap_err();
-    assert_eq!((reason(&refused).as_str(), executed(&refused).as_str()), ("BACKEND_UNREACHABLE", "no"));
+    let refused = stage
+        .one("query", json!({ "sql": "select 1" }))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (reason(&refused).as_str(), executed(&refused).as_str()),
+        ("BACKEND_UNREACHABLE", "no")
+    );
     assert!(refused.message().contains("postgres.init_sql"), "{refused:?}");
     assert!(refused.message().contains("no_such_column"), "{refused:?}");
     let mut admin = stage.database.connect().await;
@@ -142,7 +192,8 @@ async fn every_session_begins_with_the_definition_s_settings() {
     let mut stage = Stage::over(database, 1, |spec| {
         let own = own(spec);
         own.parameters.insert("work_mem".to_owned(), "123kB".to_owned());
-        own.parameters.insert("Application_Name".to_owned(), "orders".to_owned());
+        own.parameters
+            .insert("Application_Name".to_owned(), "orders".to_owned());
         own.init_sql = vec!["set lock_timeout = '5s'; create temp table begun (n int)".to_owned()];
     })
     .await;
@@ -151,7 +202,9 @@ async fn every_session_begins_with_the_definition_s_settings() {
     let wanted = json!([{ "a": "123kB", "b": "orders", "c": "5s", "d": "begun" }]);
     for _ in 0..3 {
         assert_eq!(stage.rows(sql).await, wanted);
-        stage.run("set work_mem = '77kB'; set lock_timeout = 0; drop table begun").await;
+        stage
+            .run("set work_mem = '77kB'; set lock_timeout = 0; drop table begun")
+            .await;
     }
     assert_eq!(stats(&stage.app.address, "db").await.sessions_created, 1);
 }

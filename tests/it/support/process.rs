@@ -17,11 +17,7 @@ impl Process {
     }
 
     /// With variables in its environment.
-    pub async fn serve_with(
-        data_dir: &Path,
-        database_url: Option<&str>,
-        variables: &[(&str, &str)],
-    ) -> Self {
+    pub async fn serve_with(data_dir: &Path, database_url: Option<&str>, variables: &[(&str, &str)]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -50,6 +46,17 @@ impl Process {
     /// kill -9, and waits until it is gone.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// The most memory that it has had so far, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let id = self.child.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// SIGTERM.

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
-use sublet::proto::{Result as Answer, Timeouts, event::Event, open_session_response::Message, result::Output};
+use sublet::proto::{
+    Result as Answer, Timeouts, event::Event, open_session_response::Message, result::Output,
+};
 
 use super::{BUFFERS, event_of, soak};
 use crate::{
     postgres::{
-        Stage,
+        Stage, definition,
         opened::Opened,
         staged::{count, settled, until},
     },
-    support::calls::*,
+    support::{calls::*, postgres::Database, process::Process},
 };
 
 /// Bytes to copy each way.
@@ -59,13 +61,8 @@ fn code(answer: Option<Message>) -> i32 {
     }
 }
 
-#[tokio::test]
-async fn copy_goes_both_ways_in_bounded_memory() {
-    let (mut stage, proxy) = Stage::behind_a_proxy(1, |_| {}).await;
-    stage.run(TABLE).await;
-    let mut admin = stage.database.connect().await;
-    let mut opened = Opened::on(&mut stage.broker, "db").await;
-    let lines = size() / 1024;
+/// Copies so many lines in.
+async fn send_all(opened: &mut Opened, lines: u64) {
     let id = opened.call(copy_in(), false, true);
     for first in (0..lines).step_by(usize::try_from(LINES).unwrap()) {
         assert_eq!(opened.feed(id, part(first)).await, None);
@@ -73,17 +70,24 @@ async fn copy_goes_both_ways_in_bounded_memory() {
     opened.last(id);
     let (_, answer) = opened.next().await.unwrap();
     assert_eq!(changed(answer), i64::try_from(lines).unwrap());
-    let out = operation("copy_out", r#"{"sql":"copy (select lpad(n::text, 10, '0'), pad from t) to stdout"}"#);
-    let id = opened.call(out, true, false);
-    let (mut rest, mut seen, before) = (BytesMut::new(), 0, proxy.answered());
+}
+
+/// Copies them out again, and waits for `pause` in the middle.
+async fn receive_all(opened: &mut Opened, lines: u64, mut pause: impl AsyncFnMut()) {
+    let sql = "copy (select lpad(n::text, 10, '0'), pad from t) to stdout";
+    let id = opened.call(
+        operation("copy_out", &json!({ "sql": sql }).to_string()),
+        true,
+        false,
+    );
+    let (mut rest, mut seen) = (BytesMut::new(), 0);
     loop {
-        match event_of(&mut opened, id).await {
+        match event_of(opened, id).await {
             Event::Accepted(_) => {}
             Event::Data(bytes) => {
                 assert!(bytes.len() <= 64 << 10, "{}", bytes.len());
                 if seen == 0 {
-                    let passed = settled(&mut admin, || proxy.answered()).await - before;
-                    assert!(passed < BUFFERS, "{passed} bytes came while nobody read");
+                    pause().await;
                 }
                 rest.extend_from_slice(&bytes);
                 while rest.len() >= 1024 {
@@ -96,6 +100,47 @@ async fn copy_goes_both_ways_in_bounded_memory() {
         }
     }
     assert_eq!((seen, rest.len()), (lines, 0));
+}
+
+#[tokio::test]
+async fn copy_goes_both_ways_in_bounded_memory() {
+    let (mut stage, proxy) = Stage::behind_a_proxy(1, |_| {}).await;
+    stage.run(TABLE).await;
+    let mut admin = stage.database.connect().await;
+    let mut opened = Opened::on(&mut stage.broker, "db").await;
+    let lines = (64 << 20) / 1024;
+    send_all(&mut opened, lines).await;
+    let before = proxy.answered();
+    let pause = async || {
+        let passed = settled(&mut admin, || proxy.answered()).await - before;
+        assert!(passed < BUFFERS, "{passed} bytes came while nobody read");
+    };
+    receive_all(&mut opened, lines, pause).await;
+}
+
+#[tokio::test]
+async fn copies_do_not_grow_the_program() {
+    let database = Database::fresh().await;
+    let data = tempfile::tempdir().unwrap();
+    let program = Process::serve(data.path(), None).await;
+    create(&program.address, "db", definition(&database, 1)).await;
+    let mut broker = broker(&program.address);
+    let table = json!({ "sql": TABLE }).to_string();
+    execute(&mut broker, one_shot("db", "simple", &table))
+        .await
+        .unwrap();
+    let mut opened = Opened::on(&mut broker, "db").await;
+    let started = program.peak_memory();
+    send_all(&mut opened, size() / 1024).await;
+    let sent = program.peak_memory();
+    receive_all(&mut opened, size() / 1024, async || {}).await;
+    let received = program.peak_memory();
+    println!(
+        "VmHWM of the broker: {started} KiB, {sent} KiB after {} bytes in, {received} KiB after them out",
+        size()
+    );
+    // Far less than what passed, and the same however much it was.
+    assert!(received < started + (32 << 10), "{started} KiB to {received} KiB");
 }
 
 #[tokio::test]
@@ -195,13 +240,16 @@ async fn caller_who_goes_in_the_middle_of_a_copy_leaves_no_row_and_no_session_be
                    and state = 'active'";
     until(&mut admin, copying, 1).await;
     drop(opened);
-    assert_eq!(stage.rows("select count(*)::int as n from t").await, json!([{ "n": 0 }]));
+    assert_eq!(
+        stage.rows("select count(*)::int as n from t").await,
+        json!([{ "n": 0 }])
+    );
     until(&mut admin, copying, 0).await;
 }
 
 #[tokio::test]
 async fn body_that_never_ends_is_a_stall_and_the_session_goes_on() {
-    let database = crate::support::postgres::Database::fresh().await;
+    let database = Database::fresh().await;
     let mut stage = Stage::over(database, 1, |spec| {
         spec.timeouts = Some(Timeouts {
             stall: Some(span(Duration::from_millis(200))),
@@ -257,7 +305,11 @@ async fn copy_in_the_wrong_place_is_refused_and_costs_no_session() {
         ("copy_out", "copy t from stdin"),
     ] {
         let refused = stage.one(name, json!({ "sql": sql })).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{name} {sql}: {refused:?}");
+        assert_eq!(
+            refused.code(),
+            tonic::Code::InvalidArgument,
+            "{name} {sql}: {refused:?}"
+        );
         assert_eq!(stage.rows("select 1 as one").await, json!([{ "one": 1 }]));
     }
     assert_eq!(stats(&stage.app.address, "db").await.sessions_created, 1);

@@ -16,7 +16,10 @@ async fn unary_answer_that_is_too_large_is_refused_and_its_session_used_again() 
     let mut stage = Stage::with(1).await;
     let sql = "select repeat('x', 1000) from generate_series(1, 1000000)";
     for shape in ["typed", "json"] {
-        let refused = stage.one("query", json!({ "sql": sql, "rows": shape })).await.unwrap_err();
+        let refused = stage
+            .one("query", json!({ "sql": sql, "rows": shape }))
+            .await
+            .unwrap_err();
         assert_eq!(reason(&refused), "RESPONSE_TOO_LARGE", "{refused:?}");
         assert_eq!(stage.rows("select 1 as one").await, json!([{ "one": 1 }]));
     }
@@ -34,7 +37,11 @@ async fn row_larger_than_a_message_is_told_as_that() {
         let sql = format!("select repeat('x', {mib} * 1024 * 1024)");
         let params = json!({ "sql": sql, "rows": shape });
         let refused = stage.one("query", params.clone()).await.unwrap_err();
-        assert_eq!(reason(&refused), "RESPONSE_TOO_LARGE", "{shape} {mib}: {refused:?}");
+        assert_eq!(
+            reason(&refused),
+            "RESPONSE_TOO_LARGE",
+            "{shape} {mib}: {refused:?}"
+        );
         let request = one_shot("db", "query", &params.to_string());
         let mut events = stream(&mut stage.broker, request).await.unwrap();
         let refused = loop {
@@ -44,7 +51,11 @@ async fn row_larger_than_a_message_is_told_as_that() {
                 Err(refused) => break refused,
             }
         };
-        assert_eq!(reason(&refused), "RESPONSE_TOO_LARGE", "{shape} {mib}: {refused:?}");
+        assert_eq!(
+            reason(&refused),
+            "RESPONSE_TOO_LARGE",
+            "{shape} {mib}: {refused:?}"
+        );
         assert_eq!(stage.rows("select 1 as one").await, json!([{ "one": 1 }]));
     }
 }

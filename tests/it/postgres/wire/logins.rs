@@ -45,11 +45,21 @@ impl Guarded {
         let database = Database::fresh_on(&server).await;
         let mut admin = database.connect().await;
         let password = PASSWORD.replace('\'', "''");
-        for (user, encryption) in [("scram", "scram-sha-256"), ("hashed", "md5"), ("clear", "md5"), ("secure", "scram-sha-256")] {
-            let sql = format!("set password_encryption = '{encryption}'; create user {user} password '{password}'");
+        for (user, encryption) in [
+            ("scram", "scram-sha-256"),
+            ("hashed", "md5"),
+            ("clear", "md5"),
+            ("secure", "scram-sha-256"),
+        ] {
+            let sql =
+                format!("set password_encryption = '{encryption}'; create user {user} password '{password}'");
             admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
         }
-        for (file, text) in [("server.crt", &chain), ("server.key", &key), ("pg_hba.conf", &RULES.to_owned())] {
+        for (file, text) in [
+            ("server.crt", &chain),
+            ("server.key", &key),
+            ("pg_hba.conf", &RULES.to_owned()),
+        ] {
             write(&mut admin, file, text).await;
         }
         admin.execute("alter system set ssl = on").await.unwrap();
@@ -58,7 +68,12 @@ impl Guarded {
         server.start_again();
         let secrets = tempfile::tempdir().unwrap();
         let other = certificates().0;
-        for (file, text) in [("ca.pem", ca.as_str()), ("other.pem", &other), ("password", PASSWORD), ("wrong", "wrong")] {
+        for (file, text) in [
+            ("ca.pem", ca.as_str()),
+            ("other.pem", &other),
+            ("password", PASSWORD),
+            ("wrong", "wrong"),
+        ] {
             fs::write(secrets.path().join(file), text).unwrap();
         }
         Self {
@@ -126,11 +141,16 @@ async fn say(app: &App, spec: PoolSpec, name: &str) -> Result<serde_json::Value,
         ..request
     };
     let answer = execute(&mut broker(&app.address), request).await;
-    answer.map(|text| serde_json::from_str(&text).unwrap()).map_err(|refused| {
-        assert_eq!((reason(&refused).as_str(), executed(&refused).as_str()), ("BACKEND_UNREACHABLE", "no"));
-        assert!(!refused.message().contains(PASSWORD));
-        refused.message().to_owned()
-    })
+    answer
+        .map(|text| serde_json::from_str(&text).unwrap())
+        .map_err(|refused| {
+            assert_eq!(
+                (reason(&refused).as_str(), executed(&refused).as_str()),
+                ("BACKEND_UNREACHABLE", "no")
+            );
+            assert!(!refused.message().contains(PASSWORD));
+            refused.message().to_owned()
+        })
 }
 
 fn as_user(user: &str, ssl: bool) -> Result<serde_json::Value, String> {
@@ -141,7 +161,14 @@ fn as_user(user: &str, ssl: bool) -> Result<serde_json::Value, String> {
 async fn passwords_and_certificates_are_checked_on_both_sides() {
     let guarded = Guarded::start().await;
     let app = guarded.app().await;
-    for (user, ssl) in [("scram", false), ("hashed", false), ("scram", true), ("hashed", true), ("clear", true), ("secure", true)] {
+    for (user, ssl) in [
+        ("scram", false),
+        ("hashed", false),
+        ("scram", true),
+        ("hashed", true),
+        ("clear", true),
+        ("secure", true),
+    ] {
         let spec = guarded.spec(user, |own| own.tls = tls("ca.pem").filter(|_| ssl));
         let name = format!("{user}-{}", if ssl { "tls" } else { "plain" });
         assert_eq!(say(&app, spec, &name).await, as_user(user, ssl), "{name}");
@@ -150,7 +177,10 @@ async fn passwords_and_certificates_are_checked_on_both_sides() {
             own.password = Some(file("wrong"));
         });
         let refused = say(&app, spec, &format!("{name}-wrong")).await.unwrap_err();
-        assert!(refused.contains("password authentication failed") && refused.contains("28P01"), "{refused}");
+        assert!(
+            refused.contains("password authentication failed") && refused.contains("28P01"),
+            "{refused}"
+        );
         let spec = guarded.spec(user, |own| {
             own.tls = tls("ca.pem").filter(|_| ssl);
             own.password = None;
@@ -158,9 +188,13 @@ async fn passwords_and_certificates_are_checked_on_both_sides() {
         let refused = say(&app, spec, &format!("{name}-none")).await.unwrap_err();
         assert!(refused.contains("set postgres.password"), "{refused}");
     }
-    let refused = say(&app, guarded.spec("clear", |_| {}), "clear").await.unwrap_err();
+    let refused = say(&app, guarded.spec("clear", |_| {}), "clear")
+        .await
+        .unwrap_err();
     assert!(refused.contains("in clear"), "{refused}");
-    let refused = say(&app, guarded.spec("secure", |_| {}), "secure").await.unwrap_err();
+    let refused = say(&app, guarded.spec("secure", |_| {}), "secure")
+        .await
+        .unwrap_err();
     assert!(refused.contains("28000"), "{refused}");
     let wrong = guarded.spec("scram", |own| own.tls = tls("other.pem"));
     let refused = say(&app, wrong, "other-ca").await.unwrap_err();
@@ -201,14 +235,25 @@ async fn cancelling_works_over_tls() {
     let mut admin = guarded.database.connect().await;
     let sleep = tokio::spawn({
         let mut broker = broker(&app.address);
-        async move { execute(&mut broker, one_shot("db", "query", r#"{"sql":"select pg_sleep(3600)"}"#)).await }
+        async move {
+            execute(
+                &mut broker,
+                one_shot("db", "query", r#"{"sql":"select pg_sleep(3600)"}"#),
+            )
+            .await
+        }
     });
-    let sleeping = "select count(*) from pg_stat_activity where query = 'select pg_sleep(3600)' and state = 'active'";
+    let sleeping =
+        "select count(*) from pg_stat_activity where query = 'select pg_sleep(3600)' and state = 'active'";
     until(&mut admin, sleeping, 1).await;
     sleep.abort();
     until(&mut admin, sleeping, 0).await;
     let mut broker = broker(&app.address);
-    let rows = execute(&mut broker, one_shot("db", "query", r#"{"sql":"select 1 as n","rows":"json"}"#)).await;
+    let rows = execute(
+        &mut broker,
+        one_shot("db", "query", r#"{"sql":"select 1 as n","rows":"json"}"#),
+    )
+    .await;
     assert_eq!(rows.unwrap(), r#"[{"n":1}]"#);
     assert_eq!(stats(&app.address, "db").await.sessions_created, 1);
 }
@@ -239,7 +284,11 @@ async fn password_comes_from_the_environment_at_each_dial() {
         let name = if works { "good" } else { "bad" };
         create(&process.address, name, spec).await;
         let mut broker = broker(&process.address);
-        let answer = execute(&mut broker, one_shot(name, "query", r#"{"sql":"select 1 as n","rows":"json"}"#)).await;
+        let answer = execute(
+            &mut broker,
+            one_shot(name, "query", r#"{"sql":"select 1 as n","rows":"json"}"#),
+        )
+        .await;
         match answer {
             Ok(rows) => assert!(works && rows == r#"[{"n":1}]"#, "{rows}"),
             Err(refused) => assert!(!works && refused.message().contains(variable), "{refused:?}"),

@@ -34,7 +34,11 @@ async fn caller(mut broker: Broker, number: usize, started: Arc<Notify>) {
             0 => drop(execute(&mut broker, one_shot("db", "query", r#"{"sql":"select 1"}"#)).await),
             1 => {
                 // It leaves something behind that has to be reset.
-                let set = one_shot("db", "simple", r#"{"sql":"set work_mem = '64kB'; create temp table t ()"}"#);
+                let set = one_shot(
+                    "db",
+                    "simple",
+                    r#"{"sql":"set work_mem = '64kB'; create temp table t ()"}"#,
+                );
                 drop(execute(&mut broker, set).await);
             }
             2 => {
@@ -55,7 +59,13 @@ async fn caller(mut broker: Broker, number: usize, started: Arc<Notify>) {
                 let lost = json!({ "sql": "select pg_terminate_backend(pg_backend_pid())" });
                 drop(execute(&mut broker, one_shot("db", "query", &lost.to_string())).await);
             }
-            _ => drop(execute(&mut broker, one_shot("db", "query", r#"{"sql":"select pg_sleep(0.001)"}"#)).await),
+            _ => drop(
+                execute(
+                    &mut broker,
+                    one_shot("db", "query", r#"{"sql":"select pg_sleep(0.001)"}"#),
+                )
+                .await,
+            ),
         }
         started.notify_one();
     }
@@ -96,7 +106,10 @@ async fn there_are_never_more_connections_than_sessions_whatever_happens() {
     let (sessions, cancels) = (proxy.kind(SESSION), proxy.kind(CANCEL));
     assert!(sessions.most <= u64::from(SESSIONS), "{sessions:?}");
     assert!(cancels.most <= u64::from(SESSIONS), "{cancels:?}");
-    assert!(sessions.seen > 20 && cancels.seen > 20, "a storm: {sessions:?} {cancels:?}");
+    assert!(
+        sessions.seen > 20 && cancels.seen > 20,
+        "a storm: {sessions:?} {cancels:?}"
+    );
     assert_eq!(stage.rows("select 1 as one").await, json!([{ "one": 1 }]));
     let mut admin = stage.database.connect().await;
     settled(&mut admin, || proxy.kind(CANCEL).open).await;
@@ -108,7 +121,11 @@ async fn open_sessions_that_are_dropped_free_their_connections() {
     let (mut stage, proxy) = Stage::behind_a_proxy(2, |_| {}).await;
     for _ in 0..20 {
         let mut opened = Opened::on(&mut stage.broker, "db").await;
-        opened.call(operation("query", r#"{"sql":"select pg_sleep(3600)"}"#), false, false);
+        opened.call(
+            operation("query", r#"{"sql":"select pg_sleep(3600)"}"#),
+            false,
+            false,
+        );
         drop(opened);
     }
     assert_eq!(stage.rows("select 1 as one").await, json!([{ "one": 1 }]));
