@@ -23,8 +23,9 @@ use super::{
     cancel::Canceller,
     definition::{CHECK, Server},
     home::Socket,
+    io::{Io, WireError},
     report,
-    wire::{Io, Wire, WireError},
+    wire::Wire,
 };
 use crate::backend::{DialError, DialErrorKind, Fence, FencedIo, secrets::Secret, socket, tls::blocking};
 

@@ -17,6 +17,7 @@ mod connect;
 mod copy;
 mod definition;
 mod home;
+mod io;
 mod listen;
 mod plan;
 mod report;

@@ -10,11 +10,12 @@ use super::{
     cancel::Canceller,
     connect::{self, Connected},
     definition::Server,
+    io::WireError,
     plan::Plan,
     report,
     sqlstate::Report,
     statements::Statements,
-    wire::{Status, Wire, WireError},
+    wire::{Status, Wire},
 };
 use crate::{
     backend::{

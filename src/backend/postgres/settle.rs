@@ -2,10 +2,7 @@
 
 use postgres_protocol::message::{backend::Message, frontend};
 
-use super::{
-    session::PostgresSession,
-    wire::{Status, WireError},
-};
+use super::{io::WireError, session::PostgresSession, wire::Status};
 use crate::backend::SessionLost;
 
 /// Empty queries sent behind a cancel request until one comes back unharmed, at most.

@@ -16,19 +16,19 @@ use postgres_protocol::message::{
     backend::{Header, Message},
     frontend,
 };
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
-use super::{aside::Aside, home::Socket};
+use super::{
+    aside::Aside,
+    io::{Io, MAX_MESSAGE, WireError},
+};
 use crate::backend::{
-    Fence, FencedIo, Line,
+    Fence, Line,
     socket::{Pending, UNACKNOWLEDGED},
 };
 
 /// Read at once, at most.
 const READ: usize = 64 * 1024;
-/// One message from the server, at most: larger values do not fit an answer either.
-const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 /// Notices and notifications kept for a call that does not take them, at most; the oldest go.
 const MAX_ASIDES: usize = 100;
 
@@ -41,77 +41,6 @@ pub(super) enum Status {
     Open,
     /// In a transaction block that has failed: it takes nothing but its end.
     Failed,
-}
-
-/// Why a connection cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum WireError {
-    /// The holder's time has ended: nothing more of it is handed over.
-    #[error("the holder's time has ended")]
-    Fenced,
-    /// The connection broke.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// The server closed it.
-    #[error("the server closed the connection")]
-    Closed,
-    /// The server ended the session, and said why.
-    #[error("the server ended the session: {0}")]
-    Ended(String),
-    /// The server sends a message that is larger than any answer may be.
-    #[error("the server sent a message of more than {MAX_MESSAGE} bytes")]
-    TooLarge,
-    /// The server says what it may not.
-    #[error("the server broke the protocol: {0}")]
-    Protocol(String),
-}
-
-/// The connection's bytes, with TLS or without.
-#[derive(Debug)]
-pub(super) enum Io {
-    Plain(FencedIo<Socket>),
-    Tls(Box<TlsStream<FencedIo<Socket>>>),
-}
-
-impl Io {
-    fn socket(&mut self) -> &mut Socket {
-        match self {
-            Self::Plain(io) => io.beneath(),
-            Self::Tls(io) => io.get_mut().0.beneath(),
-        }
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
-        }
-    }
 }
 
 /// One connection.
@@ -261,7 +190,7 @@ impl Wire {
         }
         let caught = std::future::poll_fn(|cx| match self.poll_next(cx) {
             Poll::Pending => Poll::Ready(Ok(())),
-            Poll::Ready(Ok(message)) => Poll::Ready(Err(unasked(&message))),
+            Poll::Ready(Ok(message)) => Poll::Ready(Err(WireError::unasked(&message))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         });
         let caught = caught.await;
@@ -343,7 +272,7 @@ impl Wire {
             _ if self.has_asides() => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(message)) => Poll::Ready(Err(unasked(&message))),
+            Poll::Ready(Ok(message)) => Poll::Ready(Err(WireError::unasked(&message))),
         }
     }
 
@@ -453,14 +382,6 @@ impl Wire {
             self.asides.pop_front();
         }
         Ok(None)
-    }
-}
-
-/// Between calls the server may say only why it is about to close.
-fn unasked(message: &Message) -> WireError {
-    match message {
-        Message::ErrorResponse(body) => WireError::Ended(super::report::read(body).message),
-        _ => WireError::Protocol("an answer to nothing".to_owned()),
     }
 }
 
