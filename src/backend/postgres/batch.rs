@@ -48,7 +48,9 @@ impl PostgresSession {
             let last = index + 1 == count;
             let part = self.part(sent.columns(), !atomic || last).await?;
             if let (true, Some(report)) = (atomic, &part.reply.error) {
-                return Err(self.fail(index, report.clone(), statement, last).await?);
+                let report = report.clone();
+                self.remember(sent, &part.reply);
+                return Err(self.fail(index, report, statement, last).await?);
             }
             self.remember(sent, &part.reply);
             let shown = shown(part, is_procedural(&statement.sql));
@@ -103,6 +105,14 @@ impl PostgresSession {
                     }
                 }
                 Message::EmptyQueryResponse if !ready => return Ok(part),
+                Message::CopyInResponse(_) => {
+                    // It takes the statements behind it for its data: whose answers come then is not known.
+                    self.wire.break_off();
+                    return Err(CallError::Lost {
+                        message: "a COPY FROM STDIN in a batch: use copy_in".to_owned(),
+                        executed: None,
+                    });
+                }
                 Message::ErrorResponse(body) => {
                     let found = report::read(&body);
                     self.note(&found);

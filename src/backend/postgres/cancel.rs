@@ -43,13 +43,27 @@ impl Canceller {
 
     /// Asks the server to cancel, and returns when it has signalled the session's process.
     pub(super) async fn cancel(&self) -> Result<(), SessionLost> {
+        self.cancel_past(&self.fence).await
+    }
+
+    /// The same for a session that is being closed, whose own fence lets nothing pass any more: the request says
+    /// nothing of the holder's, and without it the server would not look up from its statement for seconds, and keep
+    /// its locks.
+    pub(super) async fn cancel_for_good(&self) {
+        let fence = Arc::new(Fence::default());
+        fence.open(1);
+        // The connection closes next, whatever became of this.
+        self.cancel_past(&fence).await.ok();
+    }
+
+    async fn cancel_past(&self, fence: &Arc<Fence>) -> Result<(), SessionLost> {
         let Some((process_id, secret)) = self.key else {
             return Err(SessionLost::because("the server gave no key for cancelling"));
         };
         let failed = |error: &dyn fmt::Display| SessionLost::because(format!("cancelling: {error}"));
         let stream = TcpStream::connect(self.peer).await;
         let stream = stream.map_err(|error| failed(&error))?;
-        let opened = connect::open(&self.server, stream, &self.fence).await;
+        let opened = connect::open(&self.server, stream, fence).await;
         let (mut io, _) = opened.map_err(|error| failed(&error))?;
         let mut request = BytesMut::new();
         frontend::cancel_request(process_id, secret, &mut request);

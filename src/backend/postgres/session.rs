@@ -237,6 +237,12 @@ impl Session for PostgresSession {
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
-        async move { self.wire.close().await }.boxed()
+        async move {
+            if self.wire.expected() > 0 {
+                self.canceller.cancel_for_good().await;
+            }
+            self.wire.close().await;
+        }
+        .boxed()
     }
 }

@@ -1,5 +1,8 @@
 //! Bringing a session to rest: after a call that was dropped, and between holders.
 
+use std::time::Duration;
+
+use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::{backend::Message, frontend};
 
 use super::{io::WireError, session::PostgresSession, wire::Status};
@@ -8,15 +11,25 @@ use crate::backend::SessionLost;
 /// Empty queries sent behind a cancel request until one comes back unharmed, at most.
 const BARRIERS: usize = 3;
 
-/// Everything that a holder can leave behind, undone. Settings first: what follows must not look up its functions in
-/// the holder's search path. What this session's own statements need (the prepared ones) stays.
-const WASH: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; \
-                    DISCARD TEMP; DISCARD SEQUENCES; SELECT pg_catalog.pg_advisory_unlock_all(); ";
+/// How long a cancelled statement may take to end before it is cancelled again, at first; then twice as long each time.
+const CANCEL_AGAIN: Duration = Duration::from_millis(10);
 
-/// What must be nothing afterwards: statements that SQL has prepared (by name, to be removed), cursors, channels.
-const PROOF: &str = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql \
-                     UNION ALL SELECT NULL FROM pg_catalog.pg_cursors WHERE name <> '' \
-                     UNION ALL SELECT NULL FROM pg_catalog.pg_listening_channels()";
+/// Everything that a holder can leave behind, undone. Settings first: what follows must not look up its functions in
+/// the holder's search path. What this session's own statements need (the prepared ones) stays. It is a transaction
+/// with characteristics of its own, whatever the holder has made the default: a serializable deferrable one would wait
+/// for others. Its end makes UNLISTEN true.
+const WASH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
+                    SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; \
+                    DISCARD TEMP; DISCARD SEQUENCES; COMMIT; SELECT pg_catalog.pg_advisory_unlock_all(); ";
+
+/// Counts what must be so afterwards: this session's own prepared statements, then nothing prepared by SQL, no
+/// cursor, no channel.
+const PROOF: &str = "SELECT pg_catalog.concat_ws('/', pg_catalog.count(*) FILTER (WHERE NOT from_sql), \
+                     pg_catalog.count(*) FILTER (WHERE from_sql), \
+                     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_cursors \
+                     WHERE name OPERATOR(pg_catalog.<>) ''), \
+                     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_listening_channels())) \
+                     FROM pg_catalog.pg_prepared_statements";
 
 impl PostgresSession {
     /// Brings the session back to a protocol boundary after a call was dropped or failed in the middle. The holder's
@@ -30,7 +43,9 @@ impl PostgresSession {
         self.wire.be_patient(false).map_err(SessionLost::because_of)?;
         self.finish_sending().await?;
         while self.wire.expected() > 0 && self.wire.has_message() {
-            self.wire.next().await.map_err(SessionLost::because_of)?;
+            // A server that waits for a COPY's data meets no cancelling.
+            let message = self.wire.next().await.map_err(SessionLost::because_of)?;
+            self.copying |= matches!(message, Message::CopyInResponse(_));
         }
         if self.wire.expected() == 0 {
             self.copying = false;
@@ -66,10 +81,10 @@ impl PostgresSession {
                 self.wire
                     .refuse_copy("cancelled")
                     .map_err(SessionLost::because_of)?;
+                self.drain().await.map_err(SessionLost::because_of)?;
             } else {
-                self.canceller.cancel().await?;
+                self.cancel_one().await?;
             }
-            self.drain().await.map_err(SessionLost::because_of)?;
         }
         for _ in 0..BARRIERS {
             let met = self.command("").await.map_err(SessionLost::because_of)?;
@@ -80,7 +95,23 @@ impl PostgresSession {
         Err(SessionLost::because("the server goes on cancelling"))
     }
 
-    /// Drops answers up to the next ReadyForQuery.
+    /// Cancels until the next ReadyForQuery comes. A server that has not read the statement yet forgets the request,
+    /// and would then run it to its end.
+    async fn cancel_one(&mut self) -> Result<(), SessionLost> {
+        let mut patience = CANCEL_AGAIN;
+        loop {
+            self.canceller.cancel().await?;
+            let again = self.clock.now() + patience;
+            let clock = self.clock.clone();
+            tokio::select! {
+                biased;
+                drained = self.drain() => return drained.map_err(SessionLost::because_of),
+                () = clock.sleep_until(again) => patience *= 2,
+            }
+        }
+    }
+
+    /// Drops answers up to the next ReadyForQuery. May be dropped and called again.
     async fn drain(&mut self) -> Result<(), WireError> {
         loop {
             match self.wire.next().await? {
@@ -98,6 +129,7 @@ impl PostgresSession {
         if washed.is_err() {
             self.wire.break_off();
         } else {
+            self.statements.settle();
             self.is_clean_now();
             self.take_asides();
         }
@@ -108,14 +140,14 @@ impl PostgresSession {
         if self.wire.status() != Status::Idle {
             self.must("ROLLBACK").await?;
         }
-        let sql = format!("{WASH}{PROOF}");
-        let left = self.names(&sql).await?;
-        if !left.is_empty() {
-            self.remove(left).await?;
-            if !self.names(PROOF).await?.is_empty() {
-                return Err(SessionLost::because(
-                    "something was left behind that a reset does not remove",
-                ));
+        self.close_stale()?;
+        if self.proof(&format!("{WASH}{PROOF}")).await? != self.clean_proof() {
+            // SQL has prepared something, or removed something, perhaps to put another in its place.
+            self.statements.forget_all();
+            self.must("DEALLOCATE ALL").await?;
+            if self.proof(PROOF).await? != self.clean_proof() {
+                let left = "something was left behind that a reset does not remove";
+                return Err(SessionLost::because(left));
             }
         }
         for index in 0..self.server.init_sql.len() {
@@ -129,20 +161,19 @@ impl PostgresSession {
         }
     }
 
-    /// Removes what SQL has prepared. Its names may be those of this session's own statements, if a holder has
-    /// removed one and put another in its place.
-    async fn remove(&mut self, left: Vec<Option<String>>) -> Result<(), SessionLost> {
-        // A channel goes when the transaction of what removed it ends, after the first proof.
-        let named: Vec<_> = left.into_iter().flatten().collect();
-        if named.is_empty() {
-            return Ok(());
+    /// Statements of no more use, and those that a dropped call may have left, go along with the wash.
+    fn close_stale(&mut self) -> Result<(), SessionLost> {
+        self.statements.break_off();
+        for name in self.statements.take_stale() {
+            let closed = frontend::close(b'S', &name, self.wire.queue());
+            closed.map_err(|error| SessionLost::because_of(error.into()))?;
         }
-        for name in named {
-            let quoted = name.replace('"', "\"\"");
-            self.must(&format!("DEALLOCATE \"{quoted}\"")).await?;
-        }
-        self.statements.forget_all();
-        self.must("DEALLOCATE ALL").await
+        Ok(())
+    }
+
+    /// What [`PROOF`] says of a clean session.
+    fn clean_proof(&self) -> String {
+        format!("{}/0/0/0", self.statements.len())
     }
 
     async fn must(&mut self, sql: &str) -> Result<(), SessionLost> {
@@ -155,29 +186,29 @@ impl PostgresSession {
         }
     }
 
-    /// Runs SQL and returns the first column of the last statement's rows.
-    async fn names(&mut self, sql: &str) -> Result<Vec<Option<String>>, SessionLost> {
-        use fallible_iterator::FallibleIterator as _;
+    /// Runs SQL and returns the only cell of the last statement's only row. Without one nothing is proven: the answer
+    /// may be another's.
+    async fn proof(&mut self, sql: &str) -> Result<String, SessionLost> {
         frontend::query(sql, self.wire.queue()).map_err(|error| SessionLost::because_of(error.into()))?;
         self.wire.expect_ready();
-        let mut found = Vec::new();
-        let mut fault = None;
+        let (mut found, mut fault) = (None, None);
         loop {
             match self.wire.next().await.map_err(SessionLost::because_of)? {
-                Message::RowDescription(_) => found.clear(),
+                Message::RowDescription(_) => found = None,
                 Message::DataRow(body) => {
                     let cell = body.ranges().next().ok().flatten().flatten();
                     let text = cell.and_then(|range| body.buffer().get(range));
-                    found.push(text.map(|text| String::from_utf8_lossy(text).into_owned()));
+                    found = text.map(|text| String::from_utf8_lossy(text).into_owned());
                 }
                 Message::ErrorResponse(body) => fault = Some(super::report::read(&body).message),
                 Message::ReadyForQuery(_) => break,
                 _ => {}
             }
         }
-        match fault {
-            None => Ok(found),
-            Some(message) => Err(SessionLost::because(message)),
+        match (found, fault) {
+            (Some(found), None) => Ok(found),
+            (_, Some(fault)) => Err(SessionLost::because(fault)),
+            (None, None) => Err(SessionLost::because("a reset's proof was not answered")),
         }
     }
 }

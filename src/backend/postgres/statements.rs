@@ -88,6 +88,20 @@ impl Statements {
         self.stale.clear();
     }
 
+    /// The server may have them or not: they are closed, which is no error for one that it does not have.
+    pub(super) fn abandon_all(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            while let Some((_, old)) = kept.pop_lru() {
+                self.stale.push(old.name);
+            }
+        }
+    }
+
+    /// How many the server must have once the stale ones are closed.
+    pub(super) fn len(&self) -> usize {
+        self.kept.as_ref().map_or(0, LruCache::len)
+    }
+
     /// Names to be closed with the next statement.
     pub(super) fn take_stale(&mut self) -> Vec<Arc<str>> {
         let stale = std::mem::take(&mut self.stale);
