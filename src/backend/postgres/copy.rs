@@ -8,12 +8,11 @@ use postgres_protocol::message::{
 
 use super::{
     report,
-    run::{Reply, affected, ended},
+    run::{Reply, affected, ended, misplaced},
     session::{PostgresSession, lost},
 };
 use crate::{
     backend::{Body, CallError, Completion, Event, Output, Sink},
-    error::Faults,
     proto,
 };
 
@@ -38,6 +37,8 @@ impl PostgresSession {
         self.copying = true;
         self.wire.be_patient(true).map_err(lost)?;
         self.feed(body, &mut reply).await?;
+        // Until the end of the data is written, a caller who goes must end the COPY itself: no cancelling does.
+        self.wire.flush().await.map_err(lost)?;
         self.copying = false;
         self.wire.be_patient(false).map_err(lost)?;
         self.end_copy(&mut reply).await?;
@@ -208,10 +209,10 @@ impl PostgresSession {
             .as_ref()
             .is_some_and(|report| report.sqlstate != "57014");
         if refused {
-            self.complete(reply, false, false)?;
+            return self.complete(reply, false, false);
         }
         let message = format!("must be a COPY … {direction}");
-        Err(CallError::Invalid(Faults::one("params.sql", message)))
+        Err(misplaced(reply.error.as_ref(), "params.sql", &message, false))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Statements: sent in one go, answered row by row.
 
+use std::collections::BTreeMap;
+
 use bytes::{BufMut as _, BytesMut};
 use postgres_protocol::{
     IsNull,
@@ -19,7 +21,7 @@ use super::{
 };
 use crate::{
     backend::{CallError, Completion, Event, Output, Sink},
-    error::{BackendError, Executed},
+    error::{BackendError, Executed, Faults},
 };
 
 /// Notices in a unary answer's attributes, at most.
@@ -160,7 +162,7 @@ impl PostgresSession {
             return Err(rolled_back());
         }
         if sql.to_ascii_uppercase().contains("DEALLOCATE") || reply.tag.starts_with("DISCARD") {
-            self.statements.forget_all();
+            self.statements.abandon_all();
         }
         // Several statements may have been committed one by one before the one that failed.
         self.complete(reply, name == "simple", frames.is_empty_json())
@@ -257,10 +259,8 @@ impl PostgresSession {
         empty_json: bool,
     ) -> Result<Completion, CallError> {
         if reply.copied {
-            return Err(CallError::Invalid(crate::error::Faults::one(
-                "name",
-                "a COPY needs `copy_in` or `copy_out`: its data does not fit a query's answer",
-            )));
+            let message = "a COPY needs `copy_in` or `copy_out`: its data does not fit a query's answer";
+            return Err(misplaced(reply.error.as_ref(), "name", message, procedural));
         }
         if let Some(report) = reply.error {
             let executed = report.executed(procedural);
@@ -319,6 +319,23 @@ pub(super) fn is_procedural(sql: &str) -> bool {
         "CREATE" | "DROP" | "ALTER" => sql.to_ascii_uppercase().contains("CONCURRENTLY"),
         _ => false,
     }
+}
+
+/// A COPY where none belongs. What ran all the same, such as the DELETE in a COPY of what it returns, is said.
+pub(super) fn misplaced(report: Option<&Report>, field: &str, message: &str, procedural: bool) -> CallError {
+    let executed = report.map_or(Executed::Yes, |report| report.executed(procedural));
+    if executed == Executed::No {
+        return CallError::Invalid(Faults::one(field, message));
+    }
+    CallError::Backend(
+        BackendError {
+            code: tonic::Code::InvalidArgument,
+            message: message.to_owned(),
+            metadata: BTreeMap::new(),
+            retry_after: None,
+        },
+        executed,
+    )
 }
 
 fn rolled_back() -> CallError {
