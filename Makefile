@@ -29,7 +29,8 @@ demo: ## Show many clients sharing few sessions, over real gRPC
 bench: ## Print the figures: beside deadpool, bb8 and a bare gRPC server, and of 10,000 leases
 	cargo bench --locked
 
-soak: ## Kill the broker a hundred times per store, and stream and copy for long, where `make test` does a little
+soak: ## Kill the broker a hundred times per store, drop 10,000 calls, and stream and copy for long
 	SUBLET_SOAK_KILLS=100 cargo test --locked --test it kill_9
+	SUBLET_SOAK_CANCELS=10000 cargo test --locked --test it dropped_calls_reach_no
 	SUBLET_SOAK_ROWS=1000000 SUBLET_SOAK_COPY_MIB=1024 SUBLET_SOAK_HOLD_SECONDS=20 \
 		cargo test --locked --test it postgres::streams -- --nocapture --test-threads 1

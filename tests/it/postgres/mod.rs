@@ -1,9 +1,15 @@
 //! Sessions of a real PostgreSQL server.
 
 mod basics;
+mod canary;
+mod cancel;
 mod definition;
+mod holder;
+mod killed;
+mod loss;
 mod notify;
 mod opened;
+mod prepared;
 mod staged;
 mod streams;
 mod values;
