@@ -282,7 +282,9 @@ impl Control {
             if line.contains(wanted) {
                 return Ok(());
             }
-            let fatal = line.contains("FATAL:") && !line.contains("terminating connection");
+            // What is said to clients, who may come at any time, is no fault of the server's.
+            let to_client = ["terminating connection", "the database system is"];
+            let fatal = line.contains("FATAL:") && !to_client.iter().any(|said| line.contains(said));
             said.push_back(line);
             if said.len() > 40 {
                 said.pop_front();
