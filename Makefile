@@ -3,7 +3,7 @@
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-rust test-python lint demo bench soak
+.PHONY: help test test-rust test-python lint demo bench bench-postgres soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,11 @@ demo: ## Show many clients sharing few sessions, over real gRPC
 	cargo run --locked --release -- demo
 
 bench: ## Print the figures: beside deadpool, bb8 and a bare gRPC server, and of 10,000 leases
-	cargo bench --locked
+	cargo bench --locked --bench pool --bench execute --bench leases
+
+bench-postgres: ## Print the figures of PostgreSQL sessions beside PgBouncer's, which it installs (root: by apt)
+	scripts/install-bench-needs
+	cargo bench --locked --bench postgres
 
 soak: ## Kill the broker a hundred times per store, drop 10,000 calls, and stream and copy for long
 	SUBLET_SOAK_KILLS=100 cargo test --locked --test it kill_9

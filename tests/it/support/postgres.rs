@@ -39,7 +39,7 @@ const STOPPED: &str = "sublet test: stopped";
 /// Obeys `stop` and `start`; at the end of its input it cleans up.
 const SCRIPT: &str = r#"
 serve() { "$BIN/postgres" -D "$DIR/data" -F -p "$PORT" -k "$DIR" -c listen_addresses=127.0.0.1 \
-    -c max_connections=200 -c shared_buffers=16MB & pid=$!; }
+    -c max_connections=200 -c shared_buffers=16MB $SETTINGS & pid=$!; }
 end() { kill -QUIT $pid; wait $pid; }
 trap 'end; rm -rf "$DIR"; exit' TERM INT
 "$BIN/initdb" -D "$DIR/data" -U sublet -A trust -E UTF8 --no-locale --no-sync >&2 || exit 1
@@ -199,9 +199,14 @@ impl Server {
 
     /// Starts another one, which ends when it is dropped.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// As [`Server::start`], with settings of its own, such as `-c max_connections=400`.
+    pub fn start_with(settings: &str) -> Self {
         // The port is free when it is chosen, and may be taken a moment later.
         for _ in 0..3 {
-            match Self::try_start() {
+            match Self::try_start(settings) {
                 Ok(server) => return server,
                 Err(said) if said.contains("could not bind") || said.contains("could not create any TCP") => {
                 }
@@ -211,7 +216,7 @@ impl Server {
         panic!("PostgreSQL found no free port");
     }
 
-    fn try_start() -> Result<Self, String> {
+    fn try_start(settings: &str) -> Result<Self, String> {
         let binaries = find_binaries();
         let folder = env::temp_dir().join(format!("sublet-postgres-{}", uuid::Uuid::new_v4().simple()));
         fs::create_dir(&folder).expect("the temporary folder can be written");
@@ -225,6 +230,7 @@ impl Server {
             .env("BIN", &binaries)
             .env("DIR", &folder)
             .env("PORT", port.to_string())
+            .env("SETTINGS", settings)
             .current_dir(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
