@@ -30,7 +30,12 @@ pub enum Way {
 }
 
 impl Way {
-    pub const ALL: [Self; 4] = [Self::OpenSession, Self::Leased, Self::OneShotFull, Self::OneShotTransaction];
+    pub const ALL: [Self; 4] = [
+        Self::OpenSession,
+        Self::Leased,
+        Self::OneShotFull,
+        Self::OneShotTransaction,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -72,7 +77,11 @@ pub fn pools() -> [(&'static str, u32, Backend); 3] {
 pub fn process_cpu(id: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 
@@ -176,10 +185,26 @@ impl Caller {
         let (teller, branch) = (self.draw(scale * 10), self.draw(scale));
         let delta = self.draw(10_001) - 5_001;
         let statements: [(&str, &str, &[i64]); 5] = [
-            ("execute", "UPDATE pgbench_accounts SET abalance = abalance + $1 WHERE aid = $2", &[delta, account]),
-            ("query", "SELECT abalance FROM pgbench_accounts WHERE aid = $1", &[account]),
-            ("execute", "UPDATE pgbench_tellers SET tbalance = tbalance + $1 WHERE tid = $2", &[delta, teller]),
-            ("execute", "UPDATE pgbench_branches SET bbalance = bbalance + $1 WHERE bid = $2", &[delta, branch]),
+            (
+                "execute",
+                "UPDATE pgbench_accounts SET abalance = abalance + $1 WHERE aid = $2",
+                &[delta, account],
+            ),
+            (
+                "query",
+                "SELECT abalance FROM pgbench_accounts WHERE aid = $1",
+                &[account],
+            ),
+            (
+                "execute",
+                "UPDATE pgbench_tellers SET tbalance = tbalance + $1 WHERE tid = $2",
+                &[delta, teller],
+            ),
+            (
+                "execute",
+                "UPDATE pgbench_branches SET bbalance = bbalance + $1 WHERE bid = $2",
+                &[delta, branch],
+            ),
             (
                 "execute",
                 "INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES ($1, $2, $3, $4, CURRENT_TIMESTAMP)",
@@ -253,7 +278,12 @@ impl Session {
         };
         self.next_id += 1;
         self.out.send(message(Message::Call(call))).await.expect("room");
-        let answer = self.answers.message().await.expect("an answer").expect("an answer");
+        let answer = self
+            .answers
+            .message()
+            .await
+            .expect("an answer")
+            .expect("an answer");
         let result = matches!(answer.message, Some(open_session_response::Message::Result(_)));
         assert!(result, "{answer:?}");
     }
@@ -285,7 +315,12 @@ fn statement(name: &str, sql: &str, args: &[i64]) -> Operation {
 }
 
 fn batch(statements: &[(&str, &str, &[i64])]) -> Operation {
-    let each = statements.iter().map(|(_, sql, args)| format!(r#"{{"sql":"{sql}","args":{args:?}}}"#));
+    let each = statements
+        .iter()
+        .map(|(_, sql, args)| format!(r#"{{"sql":"{sql}","args":{args:?}}}"#));
     let each: Vec<String> = each.collect();
-    plain("batch", &format!(r#"{{"atomic":true,"statements":[{}]}}"#, each.join(",")))
+    plain(
+        "batch",
+        &format!(r#"{{"atomic":true,"statements":[{}]}}"#, each.join(",")),
+    )
 }

@@ -73,7 +73,11 @@ fn main() {
     let bouncer = PgBouncer::start(port);
     runtime.block_on(async {
         let bench = Bench::start(port, bouncer).await;
-        let works: &[Work] = if quick { &[Work::Select] } else { &[Work::Select, Work::TpcB] };
+        let works: &[Work] = if quick {
+            &[Work::Select]
+        } else {
+            &[Work::Select, Work::TpcB]
+        };
         let clients: &[u32] = if quick { &[20] } else { &[1, 20, 200] };
         for work in works {
             for clients in clients {
@@ -96,7 +100,11 @@ impl Bench {
         for (name, sessions, own) in load::pools() {
             broker.create(name, sessions, own, Some(&address)).await;
         }
-        Self { port, bouncer, broker }
+        Self {
+            port,
+            bouncer,
+            broker,
+        }
     }
 
     async fn compare(&self, work: Work, clients: u32) {
@@ -104,7 +112,10 @@ impl Bench {
         let mut table = Table::default();
         // Every side in turn, three times, so that a slow moment of the machine hits none alone.
         for _ in 0..3 {
-            table.add("direct", pgbench::run(self.port, "bench", work, clients, || Duration::ZERO));
+            table.add(
+                "direct",
+                pgbench::run(self.port, "bench", work, clients, || Duration::ZERO),
+            );
             let cpu = || load::process_cpu(self.bouncer.id());
             for mode in ["session", "transaction"] {
                 let found = pgbench::run(self.bouncer.port, mode, work, clients, cpu);

@@ -28,7 +28,15 @@ fn done(command: &mut Command) {
 /// Makes the database `bench` and its accounts.
 pub fn fill(port: u16, scale: u32) {
     let created = Command::new("createdb")
-        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "sublet", "bench"])
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-U",
+            "sublet",
+            "bench",
+        ])
         .status();
     assert!(created.expect("createdb runs").success(), "no database");
     done(pgbench(port, "bench").args(["-i", "-q", "-s", &scale.to_string()]));
@@ -42,19 +50,29 @@ pub fn run(port: u16, database: &str, work: Work, clients: u32, cpu: impl Fn() -
         command.arg("-S");
     }
     let (clients, seconds) = (clients.to_string(), ROUND.as_secs().to_string());
-    command.args(["-n", "-c", &clients, "-j", "1", "-T", &seconds, "-l", "--log-prefix"]);
+    command.args([
+        "-n",
+        "-c",
+        &clients,
+        "-j",
+        "1",
+        "-T",
+        &seconds,
+        "-l",
+        "--log-prefix",
+    ]);
     command.arg(folder.path().join("log"));
     let before = cpu();
     done(&mut command);
     let cpu = cpu() - before;
     let mut latencies = latencies(folder.path());
     latencies.sort_unstable();
-    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64;
+    let at = |hundredth: usize| latencies[(latencies.len() - 1) * hundredth / 100] as f64;
     Found {
         done: latencies.len() as u64,
         lasted: ROUND,
-        p50: at(0.5),
-        p99: at(0.99),
+        p50: at(50),
+        p99: at(99),
         cpu,
     }
 }
@@ -65,7 +83,10 @@ fn latencies(folder: &Path) -> Vec<u64> {
     let mut found = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file.expect("a log").path()).expect("a log");
-        found.extend(text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()));
+        found.extend(
+            text.lines()
+                .filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()),
+        );
     }
     found
 }
