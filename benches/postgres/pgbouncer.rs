@@ -5,7 +5,6 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use crate::{FEW, MANY};
@@ -45,18 +44,17 @@ impl PgBouncer {
             ErrorKind::NotFound => panic!("there is no pgbouncer: `make bench-postgres` installs it"),
             _ => panic!("pgbouncer: {error}"),
         });
-        let bouncer = Self {
+        let mut bouncer = Self {
             child,
             port,
             _folder: folder,
         };
-        for _ in 0..500 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return bouncer;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let ended = bouncer.child.try_wait().expect("its state");
+            assert!(ended.is_none(), "pgbouncer has ended: {ended:?}");
+            std::thread::yield_now();
         }
-        panic!("pgbouncer does not listen");
+        bouncer
     }
 
     pub fn id(&self) -> u32 {
