@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use crate::{FEW, MANY, ROUND, SCALE, Work, broker::channel, table::Found};
+use crate::{FEW, MANY, ROUND, SCALE, Work, broker::channel, cpu, table::Found};
 
 type Client = BrokerServiceClient<Channel>;
 
@@ -75,14 +75,7 @@ pub fn pools() -> [(&'static str, u32, Backend); 3] {
 
 /// User and system time of a process.
 pub fn process_cpu(id: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
-    let ticks: u64 = fields
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
-    Duration::from_millis(ticks * 10)
+    cpu::ticks(&std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default())
 }
 
 /// One round.

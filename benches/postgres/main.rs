@@ -25,6 +25,8 @@
 
 #[path = "../execute/broker.rs"]
 mod broker;
+#[path = "../execute/cpu.rs"]
+mod cpu;
 mod load;
 mod pgbench;
 mod pgbouncer;

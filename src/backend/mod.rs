@@ -3,6 +3,7 @@
 //!
 //! A new kind is one file or folder here, one arm in the registry, and one proto message.
 
+mod carrier;
 mod echo;
 mod fence;
 mod http;

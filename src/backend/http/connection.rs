@@ -13,16 +13,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{
-    definition::Target,
-    headers,
-    pace::Pace,
-    payload::Payload,
-    stream::{Io, Stream},
-    wire::Wire,
-};
+use super::{definition::Target, headers, pace::Pace, payload::Payload, stream::Stream, wire::Wire};
 use crate::backend::{
-    DialError, Fence, FencedIo, Line, secrets,
+    DialError, Fence, FencedIo, Line,
+    carrier::Carrier,
+    secrets,
     socket::{self, Pending, pending},
     tls::blocking,
 };
@@ -64,7 +59,8 @@ impl Connection {
         let socket = wire.socket();
         let fenced = FencedIo::dialing(wire, fence);
         let line = fenced.line();
-        let stream = Stream::new(secure(&target, fenced).await?, Arc::clone(&pace));
+        let carrier = Carrier::secured(fenced, target.tls.as_ref(), &target.secrets).await?;
+        let stream = Stream::new(carrier, Arc::clone(&pace));
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
             .max_headers(MAX_HEADERS)
@@ -159,14 +155,6 @@ async fn read_secrets(target: &Arc<Target>) -> Result<HeaderMap, DialError> {
         Ok(found)
     })
     .await
-}
-
-async fn secure(target: &Target, fenced: FencedIo<Wire>) -> Result<Io, DialError> {
-    let Some(plan) = &target.tls else {
-        return Ok(Io::Plain(fenced));
-    };
-    let stream = plan.connect(fenced, &target.secrets).await?;
-    Ok(Io::Tls(Box::new(stream)))
 }
 
 /// Runs a connection until hyper is done with it. At a boundary it then says goodbye and waits for the peer's; in the

@@ -8,30 +8,20 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::client::TlsStream;
 
 use super::{pace::Pace, wire::Wire};
-use crate::backend::FencedIo;
+use crate::backend::carrier::Carrier;
 
 /// A connection's stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    io: Io,
+    io: Carrier<Wire>,
     pace: Arc<Pace>,
-}
-
-/// What carries it.
-#[derive(Debug)]
-pub(super) enum Io {
-    /// The socket.
-    Plain(FencedIo<Wire>),
-    /// TLS on the socket.
-    Tls(Box<TlsStream<FencedIo<Wire>>>),
 }
 
 impl Stream {
     /// A stream that tells `pace` what is written.
-    pub(super) const fn new(io: Io, pace: Arc<Pace>) -> Self {
+    pub(super) const fn new(io: Carrier<Wire>, pace: Arc<Pace>) -> Self {
         Self { io, pace }
     }
 
@@ -80,61 +70,5 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            // TLS says goodbye with a message, which a shut fence holds back; the socket's own end needs none.
-            Self::Tls(io) => {
-                if let Ok(()) = ready!(Pin::new(&mut *io).poll_shutdown(cx)) {
-                    return Poll::Ready(Ok(()));
-                }
-                Pin::new(io.get_mut().0).poll_shutdown(cx)
-            }
-        }
     }
 }

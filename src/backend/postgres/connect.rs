@@ -22,12 +22,14 @@ use tokio::{
 use super::{
     cancel::Canceller,
     definition::{CHECK, Server},
+    fault::WireError,
     home::Socket,
-    io::{Io, WireError},
     report,
     wire::Wire,
 };
-use crate::backend::{DialError, DialErrorKind, Fence, FencedIo, secrets::Secret, socket, tls::blocking};
+use crate::backend::{
+    DialError, DialErrorKind, Fence, FencedIo, Line, carrier::Carrier, secrets::Secret, socket, tls::blocking,
+};
 
 /// A session's connection, and the way to cancel what runs on it.
 #[derive(Debug)]
@@ -52,31 +54,31 @@ pub(super) async fn open(
     server: &Server,
     stream: TcpStream,
     fence: &Arc<Fence>,
-) -> Result<(Io, crate::backend::Line), DialError> {
+) -> Result<(Carrier<Socket>, Line), DialError> {
     socket::tune(&stream).map_err(DialError::transient)?;
     let mut fenced = FencedIo::dialing(Socket::new(stream), Arc::clone(fence));
     let line = fenced.line();
-    let Some(plan) = &server.tls else {
-        return Ok((Io::Plain(fenced), line));
-    };
+    if server.tls.is_some() {
+        ask_for_tls(&mut fenced).await?;
+    }
+    let carrier = Carrier::secured(fenced, server.tls.as_ref(), &server.secrets).await?;
+    Ok((carrier, line))
+}
+
+/// The server says whether it has TLS before the handshake begins.
+async fn ask_for_tls(fenced: &mut FencedIo<Socket>) -> Result<(), DialError> {
     let mut ask = BytesMut::new();
     frontend::ssl_request(&mut ask);
     fenced.write_all(&ask).await.map_err(DialError::transient)?;
     match fenced.read_u8().await.map_err(DialError::transient)? {
-        b'S' => {}
-        b'N' => {
-            return Err(DialError::permanent(
-                "the server has no TLS: turn it on there, or turn postgres.tls off",
-            ));
-        }
-        _ => {
-            return Err(DialError::transient(
-                "the server did not answer whether it has TLS",
-            ));
-        }
+        b'S' => Ok(()),
+        b'N' => Err(DialError::permanent(
+            "the server has no TLS: turn it on there, or turn postgres.tls off",
+        )),
+        _ => Err(DialError::transient(
+            "the server did not answer whether it has TLS",
+        )),
     }
-    let stream = plan.connect(fenced, &server.secrets).await?;
-    Ok((Io::Tls(Box::new(stream)), line))
 }
 
 /// Why a login failed.

@@ -284,7 +284,7 @@ impl PostgresSession {
 }
 
 /// The end of a connection in the middle of a call. The server's own last word says most.
-pub(super) fn ended(report: Option<Report>, error: super::io::WireError) -> CallError {
+pub(super) fn ended(report: Option<Report>, error: super::fault::WireError) -> CallError {
     match report {
         Some(report) => CallError::Lost {
             message: format!("{} (SQLSTATE {})", report.message, report.sqlstate),

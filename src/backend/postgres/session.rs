@@ -10,7 +10,7 @@ use super::{
     cancel::Canceller,
     connect::{self, Connected},
     definition::Server,
-    io::WireError,
+    fault::WireError,
     plan::Plan,
     report,
     sqlstate::Report,

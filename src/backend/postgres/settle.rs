@@ -5,7 +5,7 @@ use std::time::Duration;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::{backend::Message, frontend};
 
-use super::{io::WireError, session::PostgresSession, wire::Status};
+use super::{fault::WireError, session::PostgresSession, wire::Status};
 use crate::backend::SessionLost;
 
 /// Empty queries sent behind a cancel request until one comes back unharmed, at most.

@@ -20,10 +20,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 use super::{
     aside::Aside,
-    io::{Io, MAX_MESSAGE, WireError},
+    fault::{MAX_MESSAGE, WireError},
+    home::Socket,
 };
 use crate::backend::{
     Fence, Line,
+    carrier::Carrier,
     socket::{Pending, UNACKNOWLEDGED},
 };
 
@@ -45,7 +47,7 @@ pub(super) enum Status {
 
 /// One connection.
 pub(super) struct Wire {
-    io: Io,
+    io: Carrier<Socket>,
     line: Line,
     fence: Arc<Fence>,
     incoming: BytesMut,
@@ -67,7 +69,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(io: Io, line: Line, fence: Arc<Fence>) -> Self {
+    pub(super) fn new(io: Carrier<Socket>, line: Line, fence: Arc<Fence>) -> Self {
         Self {
             io,
             line,

@@ -55,7 +55,7 @@ fn api(sessions: u32) -> BrokerApi {
     BrokerApi::new(broker)
 }
 
-fn sleep(request_id: &str) -> ExecuteRequest {
+fn long_call(request_id: &str) -> ExecuteRequest {
     ExecuteRequest {
         target: Some(Target::Pool("echo".to_owned())),
         operation: Some(Operation {
@@ -91,7 +91,7 @@ async fn one_shots<'a>(
     caller: &'a Caller,
     ids: impl Iterator<Item = String>,
 ) -> Vec<BoxFuture<'a, Result<proto::Result, Failure>>> {
-    let mut calls: Vec<_> = ids.map(|id| api.run(sleep(&id), caller).boxed()).collect();
+    let mut calls: Vec<_> = ids.map(|id| api.run(long_call(&id), caller).boxed()).collect();
     poll(&mut calls);
     // Sessions are dialed by tasks, a few at a time.
     while api.broker.pools.get("echo").unwrap().pool.stats().waiters > 0 {
@@ -108,7 +108,7 @@ async fn one_shots<'a>(
 async fn one_shots_that_run_keep_nobody_from_waiting() {
     let (api, caller) = (api(MANY + 1), caller());
     let _running = one_shots(&api, &caller, (0..MANY).map(|_| String::new())).await;
-    let next = api.run(sleep(""), &caller).await;
+    let next = api.run(long_call(""), &caller).await;
     assert!(next.is_ok(), "{next:?}");
 }
 
@@ -119,7 +119,7 @@ async fn one_shots_with_a_request_id_and_their_repeats_keep_nobody_from_waiting_
     let running = one_shots(&api, &caller, ids()).await;
     drop(running);
     let _joined = one_shots(&api, &caller, ids().chain(ids())).await;
-    let next = api.run(sleep(""), &caller).await;
+    let next = api.run(long_call(""), &caller).await;
     assert!(next.is_ok(), "{next:?}");
 }
 
@@ -128,17 +128,19 @@ async fn one_shots_that_wait_are_limited_and_so_are_their_repeats() {
     let (api, caller) = (api(1), caller());
     let _holder = one_shots(&api, &caller, std::iter::once(String::new())).await;
     let id = Uuid::from_u128(1).to_string();
-    let mut waiting: Vec<_> = (0..MANY).map(|_| api.run(sleep(&id), &caller).boxed()).collect();
+    let mut waiting: Vec<_> = (0..MANY)
+        .map(|_| api.run(long_call(&id), &caller).boxed())
+        .collect();
     for call in &mut waiting {
         assert!(call.now_or_never().is_none());
     }
-    let refused = api.run(sleep(&id), &caller).await.unwrap_err();
+    let refused = api.run(long_call(&id), &caller).await.unwrap_err();
     assert!(
         matches!(refused.error, Error::QueueFull { limit: MAX_WAITING }),
         "{refused:?}"
     );
     waiting.pop();
-    let mut next = api.run(sleep(&id), &caller).boxed();
+    let mut next = api.run(long_call(&id), &caller).boxed();
     assert!(
         (&mut next).now_or_never().is_none(),
         "a place is given back with its caller"
