@@ -5,6 +5,7 @@
 
 mod carrier;
 mod echo;
+mod endpoint;
 mod fence;
 mod http;
 mod operation;

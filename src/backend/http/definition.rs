@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
 use super::headers;
 use crate::{
     backend::{
+        endpoint,
         registry::Surroundings,
         secrets::{self, Secrets},
         span::{self, DAY},
@@ -20,8 +21,7 @@ use crate::{
 const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_millis(1);
-/// A longer name would burden every statistic.
-const MAX_NAME_BYTES: usize = 256;
+const MISSING: &str = "must have the address of the service: `host:port`, or a URL";
 
 /// An HTTP service, and how to speak to it.
 #[derive(Debug)]
@@ -68,15 +68,15 @@ impl Target {
         surroundings: &Surroundings,
     ) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let endpoint = one_endpoint(spec, &mut faults);
-        let address = endpoint.and_then(|(path, endpoint)| read_endpoint(path, endpoint, own, &mut faults));
+        let endpoint = endpoint::only(spec, "http", MISSING, &mut faults);
+        let address = endpoint.and_then(|endpoint| read_endpoint(endpoint, own, &mut faults));
         let tls = read_tls(own, address.as_ref(), &mut faults);
         let headers = read_headers(own, &mut faults);
         let secret_headers = read_secret_headers(own, &mut faults);
         let limits = read_limits(spec, own, &mut faults);
         match (address, endpoint) {
-            (Some(address), Some((_, endpoint))) if faults.is_empty() => Ok(Self {
-                name: named(endpoint).into(),
+            (Some(address), Some(endpoint)) if faults.is_empty() => Ok(Self {
+                name: endpoint::name(endpoint),
                 address,
                 tls,
                 headers,
@@ -96,41 +96,12 @@ impl Target {
     }
 }
 
-fn named(endpoint: &Endpoint) -> &str {
-    if endpoint.name.is_empty() {
-        &endpoint.address
-    } else {
-        &endpoint.name
-    }
-}
-
-fn one_endpoint<'a>(spec: &'a PoolSpec, faults: &mut Faults) -> Option<(&'static str, &'a Endpoint)> {
-    match spec.endpoints.as_slice() {
-        [one] => Some(("endpoints[0]", one)),
-        [] => {
-            faults.add(
-                "endpoints",
-                "must have the address of the service: `host:port`, or a URL",
-            );
-            None
-        }
-        _ => {
-            faults.add("endpoints", "must be exactly one for `http`");
-            None
-        }
-    }
-}
-
-fn read_endpoint(path: &str, endpoint: &Endpoint, own: &HttpBackend, faults: &mut Faults) -> Option<Address> {
-    if endpoint.name.len() > MAX_NAME_BYTES || endpoint.name.chars().any(char::is_control) {
-        let message = format!("must be at most {MAX_NAME_BYTES} bytes, without control characters");
-        faults.add(&format!("{path}.name"), message);
-    }
+fn read_endpoint(endpoint: &Endpoint, own: &HttpBackend, faults: &mut Faults) -> Option<Address> {
     let enabled = own.tls.as_ref().is_some_and(|tls| tls.enabled);
     match Address::read(&endpoint.address, enabled) {
         Ok(address) => Some(address),
         Err(message) => {
-            faults.add(&format!("{path}.address"), message);
+            faults.add("endpoints[0].address", message);
             None
         }
     }

@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     backend::{
+        endpoint,
         registry::Surroundings,
         secrets::{self, Secrets},
         span::{self, DAY},
@@ -24,9 +25,9 @@ const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_CACHE: u32 = 256;
 const MAX_CACHE: u32 = 10_000;
 const DEFAULT_IDLE_IN_TRANSACTION: Duration = Duration::from_secs(60);
-const MAX_NAME_BYTES: usize = 256;
 /// How often a server (14 or newer) looks whether the broker is still there while it runs a statement.
 const CHECK_INTERVAL: &str = "5s";
+const MISSING: &str = "must have the address of the server: `host:port`";
 /// Parameters that the broker itself depends on.
 const RESERVED: [&str; 5] = ["user", "database", "replication", "client_encoding", "options"];
 
@@ -58,7 +59,7 @@ impl Server {
         surroundings: &Surroundings,
     ) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let endpoint = one_endpoint(spec, &mut faults);
+        let endpoint = endpoint::only(spec, "postgres", MISSING, &mut faults);
         let address = endpoint.and_then(|endpoint| read_address(endpoint, &mut faults));
         check_names(own, &mut faults);
         if let Some(reference) = &own.password {
@@ -75,7 +76,7 @@ impl Server {
             return Err(faults);
         };
         Ok(Self {
-            name: named(endpoint).into(),
+            name: endpoint::name(endpoint),
             host,
             port,
             user: own.user.clone(),
@@ -113,34 +114,6 @@ impl Server {
 
 /// The parameter that older servers do not know.
 pub(super) const CHECK: &str = "client_connection_check_interval";
-
-fn named(endpoint: &Endpoint) -> &str {
-    if endpoint.name.is_empty() {
-        &endpoint.address
-    } else {
-        &endpoint.name
-    }
-}
-
-fn one_endpoint<'a>(spec: &'a PoolSpec, faults: &mut Faults) -> Option<&'a Endpoint> {
-    match spec.endpoints.as_slice() {
-        [one] => {
-            if one.name.len() > MAX_NAME_BYTES || one.name.chars().any(char::is_control) {
-                let message = format!("must be at most {MAX_NAME_BYTES} bytes, without control characters");
-                faults.add("endpoints[0].name", message);
-            }
-            Some(one)
-        }
-        [] => {
-            faults.add("endpoints", "must have the address of the server: `host:port`");
-            None
-        }
-        _ => {
-            faults.add("endpoints", "must be exactly one for `postgres`");
-            None
-        }
-    }
-}
 
 fn read_address(endpoint: &Endpoint, faults: &mut Faults) -> Option<(String, u16)> {
     let found = split_address(&endpoint.address);

@@ -1,0 +1,46 @@
+//! The endpoint of a definition whose kind has exactly one.
+
+use std::sync::Arc;
+
+use crate::{
+    error::Faults,
+    proto::{Endpoint, PoolSpec},
+};
+
+/// A longer name would burden every statistic.
+const MAX_NAME_BYTES: usize = 256;
+
+/// The one endpoint of a `kind`; `missing` says what its address has to be.
+pub(super) fn only<'a>(
+    spec: &'a PoolSpec,
+    kind: &str,
+    missing: &str,
+    faults: &mut Faults,
+) -> Option<&'a Endpoint> {
+    match spec.endpoints.as_slice() {
+        [one] => {
+            if one.name.len() > MAX_NAME_BYTES || one.name.chars().any(char::is_control) {
+                let message = format!("must be at most {MAX_NAME_BYTES} bytes, without control characters");
+                faults.add("endpoints[0].name", message);
+            }
+            Some(one)
+        }
+        [] => {
+            faults.add("endpoints", missing);
+            None
+        }
+        _ => {
+            faults.add("endpoints", format!("must be exactly one for `{kind}`"));
+            None
+        }
+    }
+}
+
+/// What statistics and leases call it: its address unless it has a name.
+pub(super) fn name(endpoint: &Endpoint) -> Arc<str> {
+    if endpoint.name.is_empty() {
+        endpoint.address.as_str().into()
+    } else {
+        endpoint.name.as_str().into()
+    }
+}
