@@ -62,9 +62,8 @@ pub enum Work {
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "quick");
-    // Two threads, as the broker has: the client must not be what is measured.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread, as pgbench has: the client must not be what is measured.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
