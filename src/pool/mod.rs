@@ -11,6 +11,7 @@ mod core;
 mod driver;
 mod exchange;
 mod held;
+mod here;
 mod report;
 mod request;
 mod settings;

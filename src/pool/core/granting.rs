@@ -1,10 +1,13 @@
 //! Asking for a session, going away, and giving one back: who gets which session, and when.
 
-use super::{Action, Core, Grant, Reply, SessionKey, SessionState, Waiter, WaiterKey};
+use super::{Action, Core, Grant, Reply, SessionKey, SessionState, Waiter, WaiterKey, sessions::Record};
 use crate::{
     clock::Time,
     pool::{Priority, Refusal},
 };
+
+/// How many idle sessions are looked at for one that is near: few, so that the others grow old enough to be closed.
+const NEWEST: usize = 8;
 
 /// A request, as the core sees it.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +18,8 @@ pub(crate) struct Wanted {
     pub(crate) wait: bool,
     /// The shell's own name for the request, which comes back in its action.
     pub(crate) tag: usize,
+    /// Where the caller runs: a session that was held there last comes cheaper.
+    pub(crate) near: u32,
 }
 
 /// How a holder leaves its session.
@@ -37,10 +42,9 @@ impl Core {
         self.counters.acquires += 1;
         if self.waiters.is_empty()
             && !self.paused
-            && let Some((key, record)) = self.sessions.newest_idle()
-            && !self.needs_probe(now, record.fresh_at())
+            && let Some(key) = self.fresh_idle(now, wanted.near)
         {
-            return Reply::Granted(self.grant(now, key, now));
+            return Reply::Granted(self.grant(now, key, now, wanted.near));
         }
         match self.objection(now, &wanted) {
             Some(refusal) => {
@@ -49,6 +53,15 @@ impl Core {
             }
             None => Reply::Waiting(self.enqueue(now, wanted)),
         }
+    }
+
+    /// The idle session that came free last, unless one of the last few was held in the same place before.
+    fn fresh_idle(&self, now: Time, near: u32) -> Option<SessionKey> {
+        let fresh = |(_, record): &(SessionKey, &Record)| !self.needs_probe(now, record.fresh_at());
+        let (newest, _) = self.sessions.newest_idle().filter(fresh)?;
+        let newest_few = self.sessions.idle_from_newest().take(NEWEST).take_while(fresh);
+        let mut nearest = newest_few.filter(|(_, record)| record.near == near);
+        Some(nearest.next().map_or(newest, |(key, _)| key))
     }
 
     /// Why a request may not even wait. An idle session whose probe would come first is worth waiting for.
@@ -96,7 +109,7 @@ impl Core {
 
     fn enqueue(&mut self, now: Time, wanted: Wanted) -> WaiterKey {
         let mut waiter = Waiter::new(now, wanted.deadline, wanted.priority, wanted.tag);
-        waiter.patient = wanted.wait;
+        (waiter.patient, waiter.near) = (wanted.wait, wanted.near);
         let key = self.waiters.push(waiter);
         self.counters.peak_waiters = self.counters.peak_waiters.max(self.waiters.len());
         self.serve(now);
@@ -193,13 +206,13 @@ impl Core {
         let Some(waiter) = best.and_then(|best| self.waiters.remove(best)) else {
             return false;
         };
-        let grant = self.grant(now, key, waiter.arrived);
+        let grant = self.grant(now, key, waiter.arrived, waiter.near);
         let tag = waiter.tag;
         self.actions.push_back(Action::Grant { tag, grant });
         true
     }
 
-    fn grant(&mut self, now: Time, session: SessionKey, arrived: Time) -> Grant {
+    fn grant(&mut self, now: Time, session: SessionKey, arrived: Time, near: u32) -> Grant {
         let number = self.next_number();
         let waited = now.nanos_since(arrived);
         self.counters.granted += 1;
@@ -209,7 +222,7 @@ impl Core {
         if let Some(record) = self.sessions.get_mut(session) {
             earlier = record.grants;
             record.grants += 1;
-            record.number = number;
+            (record.number, record.near) = (number, near);
         }
         self.counters.reused += u64::from(earlier > 0);
         Grant {

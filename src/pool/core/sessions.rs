@@ -98,6 +98,8 @@ pub(crate) struct Record {
     pub(crate) grants: u64,
     /// The number of its last grant.
     pub(crate) number: u64,
+    /// Where its last holder ran.
+    pub(crate) near: u32,
     /// Whether it is closed as soon as it comes free.
     pub(crate) doomed: bool,
     /// Whether it closes because its life has ended.
@@ -225,6 +227,12 @@ impl Sessions {
         self.keyed(self.newest)
     }
 
+    /// Idle sessions, the one that came free last first.
+    pub(crate) fn idle_from_newest(&self) -> impl Iterator<Item = (SessionKey, &Record)> {
+        let older = |(_, record): &(SessionKey, &Record)| self.keyed(record.older);
+        std::iter::successors(self.newest_idle(), older)
+    }
+
     /// The idle session that came free first.
     pub(crate) fn oldest_idle(&self) -> Option<(SessionKey, &Record)> {
         self.keyed(self.oldest)
@@ -311,6 +319,7 @@ impl Record {
             epoch,
             grants: 0,
             number: 0,
+            near: 0,
             doomed: false,
             retiring: false,
             wanted: false,

@@ -32,6 +32,8 @@ pub(crate) struct Waiter {
     pub(crate) patient: bool,
     /// The shell's own name for it.
     pub(crate) tag: usize,
+    /// Where it runs.
+    pub(crate) near: u32,
 }
 
 impl Waiter {
@@ -45,6 +47,7 @@ impl Waiter {
             deadline,
             patient: true,
             tag,
+            near: 0,
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) use self::handover::{Answer, Face, Job, NewSession, Seat, Ticket, Tod
 use self::inner::Inner;
 use super::{
     core::{Core, Release, Reply, SessionKey, Wanted},
+    here::here,
     sync::Mutex,
 };
 use crate::{
@@ -58,6 +59,7 @@ impl<S> Exchange<S> {
                 priority: request.priority,
                 wait: request.wait,
                 tag,
+                near: here(),
             },
         );
         let answer = match reply {

@@ -7,5 +7,6 @@ mod failures_core;
 mod failures_shell;
 mod histogram;
 mod model;
+mod nearness;
 mod scene;
 mod scripted;

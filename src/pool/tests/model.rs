@@ -260,6 +260,7 @@ impl Model {
             priority,
             wait,
             tag,
+            near: 0,
         };
         let queued = self.waiting.iter().any(|waiter| waiter.deadline > self.now);
         let ahead = self.waiting.iter().filter(|waiter| waiter.deadline > self.now);

@@ -41,11 +41,16 @@ impl Stage {
     }
 
     pub(super) fn ask_as(&mut self, priority: Priority, wait: bool) -> Reply {
+        self.ask_from(0, priority, wait)
+    }
+
+    fn ask_from(&mut self, near: u32, priority: Priority, wait: bool) -> Reply {
         let wanted = Wanted {
             deadline: self.now + Duration::from_secs(60),
             priority,
             wait,
             tag: self.tags,
+            near,
         };
         self.tags += 1;
         self.core.acquire(self.now, wanted)
@@ -66,6 +71,14 @@ impl Stage {
     /// Asks, and is served at once.
     pub(super) fn take(&mut self) -> Grant {
         let Reply::Granted(grant) = self.ask() else {
+            panic!("expected a grant")
+        };
+        grant
+    }
+
+    /// Asks from a place, and is served at once.
+    pub(super) fn take_near(&mut self, near: u32) -> Grant {
+        let Reply::Granted(grant) = self.ask_from(near, Priority::Normal, true) else {
             panic!("expected a grant")
         };
         grant
