@@ -67,7 +67,7 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let settings = "-c max_connections=450 -c shared_buffers=512MB";
+    let settings = "-c max_connections=900 -c shared_buffers=512MB";
     let server = postgres::Server::start_with(settings);
     let port = server.address().port();
     pgbench::fill(port, SCALE);

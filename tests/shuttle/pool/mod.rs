@@ -8,4 +8,6 @@ pub(crate) mod core;
 #[allow(unused_imports, reason = "the library shows more of the exchange")]
 #[path = "../../../src/pool/exchange/mod.rs"]
 pub(crate) mod exchange;
+#[path = "../../../src/pool/here.rs"]
+mod here;
 pub(crate) mod sync;
