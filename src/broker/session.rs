@@ -152,7 +152,7 @@ impl OpenSession {
                     Some(Some(message)) => self.receive(message).await,
                     Some(None) => Err(Over::Reset),
                     None => {
-                        self.half_closed = true;
+                        self.half_close();
                         Ok(())
                     }
                 },
@@ -213,6 +213,9 @@ impl OpenSession {
             let id = call.id;
             let checked = call.request.and_then(|request| {
                 inspect(&self.leased.entry, &request.operation)?;
+                if call.more_input && self.half_closed {
+                    return Err(invalid("input", input::CUT_SHORT));
+                }
                 Ok(request)
             });
             match (checked, self.held.take()) {

@@ -195,6 +195,12 @@ impl Running {
         self.body = Some(body);
     }
 
+    /// Whether the backend still reads the body, whose end has not come. One that has stopped reading has its answer,
+    /// or is about to.
+    pub(super) fn wants_input(&self) -> bool {
+        !self.backlog.last && self.body.as_ref().is_some_and(|body| !body.is_closed())
+    }
+
     /// Ends the call because its caller broke the rules.
     pub(super) fn fault(&mut self, message: &str) {
         *self.fault.lock() = Some(invalid("input", message));
