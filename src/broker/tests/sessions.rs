@@ -361,7 +361,10 @@ async fn half_close_fails_calls_that_lack_input_at_once_and_finishes_the_rest() 
     for (call, executed) in [(running, Executed::Unknown), (waiting, Executed::No)] {
         let (id, failure) = caller.error().await;
         assert_eq!((id, failure.executed), (call, Some(executed)));
-        assert!(failure.to_string().contains("before Input with `last`"), "{failure}");
+        assert!(
+            failure.to_string().contains("before Input with `last`"),
+            "{failure}"
+        );
     }
     assert_eq!(caller.answer().await, (last, "3".to_owned()));
     assert!(caller.outbound.recv().await.is_none());
