@@ -296,7 +296,8 @@ impl Call {
             // Only the stream itself releases the lease: its caller has gone, or does not read.
             (_, _, Some(End::Released)) if shut => Error::Cancelled,
             (_, _, Some(end)) if shut => super::end_error(end),
-            (_, Some(fault), _) => fault,
+            // What came before the fault stopped the call is what became of it.
+            (Error::Cancelled, Some(fault), _) => fault,
             (error, ..) => error,
         };
         let cut = super::cut_failure(error, executed);

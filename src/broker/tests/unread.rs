@@ -96,3 +96,32 @@ async fn caller_that_does_not_read_is_waited_for_once() {
     let all: Vec<_> = std::iter::once(running).chain(calls).collect();
     assert_eq!(told, all, "each call has one answer");
 }
+
+#[tokio::test(start_paused = true)]
+async fn input_beyond_its_credit_does_not_replace_the_answer_that_came_first() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let echo = lasting(SECOND * 5, operation("echo", "{}"));
+    caller.send(SessionInput::Call(SessionCall {
+        id: 1,
+        request: Ok(echo),
+        stream: true,
+        more_input: true,
+        bytes: 0,
+    }));
+    for _ in 0..60 {
+        caller.input(1, 10, false);
+    }
+    tokio::time::sleep(SECOND * 6).await;
+    caller.input(1, 300 << 10, false);
+    tokio::time::sleep(SECOND).await;
+    loop {
+        if let (_, SessionOutput::Error(failure)) = caller.next().await {
+            assert!(
+                matches!(failure.error, Error::ExecuteTimeout { .. }),
+                "{failure:?}"
+            );
+            break;
+        }
+    }
+}
