@@ -306,8 +306,8 @@ impl OpenSession {
 
     /// Gives the session back, and tells the caller why unless it knows.
     async fn end(mut self, over: Over, left: Vec<u64>) {
-        if matches!(over, Over::Reset | Over::Unread) {
-            // First of all: then the running call does not wait once more for a caller who does not read.
+        if matches!(over, Over::Reset | Over::Unread | Over::Broken(_)) {
+            // First of all: then the running call does not hold the session until its caller reads.
             self.broker.end_lease(self.leased.number, End::Released, false);
         }
         let interrupted = self.stop_running().await || self.unsettled;

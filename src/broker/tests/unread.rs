@@ -125,3 +125,21 @@ async fn input_beyond_its_credit_does_not_replace_the_answer_that_came_first() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn answer_that_waits_for_room_does_not_hold_up_the_end_of_a_broken_stream() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let session = Arc::clone(&caller.opened.leased.session_id);
+    let last = fill(&mut caller);
+    tokio::time::sleep(SECOND).await;
+    caller.input(last + 1, 10, false);
+    let (leased, _) = lease(&broker).await;
+    assert_eq!(leased.session_id, session);
+    for id in 1..=last {
+        assert_eq!(caller.answer().await.0, id);
+    }
+    let (id, failure) = caller.error().await;
+    assert_eq!(id, 0);
+    assert!(failure.to_string().contains("no such call"), "{failure}");
+}
