@@ -3,6 +3,7 @@
 //!
 //! Loop: [`OpenSession::drive`], one task per stream.
 
+mod backlog;
 mod input;
 mod messages;
 mod queue;
@@ -18,7 +19,7 @@ pub use self::{
 };
 use self::{
     queue::Queue,
-    running::{Ran, Running},
+    running::{Ended, Ran, Running, Unread},
 };
 use super::{
     Broker, LeasedSession, Waiting, call::After, end_error, execute::inspect, leased::Holder,
@@ -44,14 +45,18 @@ pub struct OpenSession {
     half_closed: bool,
     /// The last call was cut in the middle, and its session has not been settled since.
     unsettled: bool,
+    /// Answers that came to wait for room when the session ended.
+    unsent: Vec<(u64, SessionOutput)>,
 }
 
 /// Why a session's stream is over.
 enum Over {
     /// The caller half-closed, and everything is done.
     Finished,
-    /// The caller reset the stream, or does not read.
+    /// The caller reset the stream, or has gone.
     Reset,
+    /// The caller does not read.
+    Unread,
     /// The lease ended.
     Cut,
     /// The session broke.
@@ -114,6 +119,7 @@ impl Broker {
             last_id: 0,
             half_closed: false,
             unsettled: false,
+            unsent: Vec::new(),
         };
         Ok((opened, session))
     }
@@ -152,7 +158,7 @@ impl OpenSession {
                     Some(Some(message)) => self.receive(message).await,
                     Some(None) => Err(Over::Reset),
                     None => {
-                        self.half_closed = true;
+                        self.half_close();
                         Ok(())
                     }
                 },
@@ -213,6 +219,9 @@ impl OpenSession {
             let id = call.id;
             let checked = call.request.and_then(|request| {
                 inspect(&self.leased.entry, &request.operation)?;
+                if call.more_input && self.half_closed {
+                    return Err(invalid("input", input::CUT_SHORT));
+                }
                 Ok(request)
             });
             match (checked, self.held.take()) {
@@ -242,21 +251,40 @@ impl OpenSession {
     async fn ran(&mut self, ran: Ran) -> Result<(), Over> {
         match ran {
             Ran::Took(bytes) => self.credit(bytes).await,
-            Ran::Ended(ended) => {
-                self.running = None;
-                self.held = ended.held;
-                self.unsettled = ended.after == After::Settle && (ended.shut || ended.unread);
+            Ran::Ended(mut ended) => {
+                let unread = ended.unread.is_some();
+                if let Some(running) = self.running.take() {
+                    self.take_back(running.id, &mut ended);
+                }
+                self.unsettled = ended.after == After::Settle && (ended.shut || unread);
                 if ended.shut {
                     return Err(Over::Cut);
                 }
                 if let (After::Lost, Some(failure)) = (ended.after, ended.failure) {
                     return Err(Over::Lost(failure));
                 }
-                if ended.unread {
-                    return Err(Over::Reset);
-                }
-                Ok(())
+                if unread { Err(self.unheard()) } else { Ok(()) }
             }
+        }
+    }
+
+    /// Takes a call's session back, and its answer if that was not sent.
+    fn take_back(&mut self, id: u64, ended: &mut Ended) {
+        self.held = ended.held.take();
+        self.keep(id, ended.unread.take());
+    }
+
+    fn keep(&mut self, id: u64, unread: Option<Unread>) {
+        let answer = unread.and_then(|unread| unread.0);
+        self.unsent.extend(answer.map(|answer| (id, answer)));
+    }
+
+    /// Why a message could not be sent.
+    fn unheard(&self) -> Over {
+        if self.leased.is_open() {
+            Over::Unread
+        } else {
+            Over::Cut
         }
     }
 
@@ -267,20 +295,25 @@ impl OpenSession {
 
     /// Sends a message, unless the caller does not read or the lease ends first.
     async fn emit(&mut self, id: u64, output: SessionOutput) -> Result<(), Over> {
-        let fence = self.leased.fence();
-        tokio::select! {
-            biased;
-            sent = running::emit(&self.out, self.broker.clock(), id, output) => sent.map_err(|_| Over::Reset),
-            () = fence.when_shut() => Err(Over::Cut),
-        }
+        let fence = Some(&**self.leased.fence());
+        let sent = running::emit(&self.out, self.broker.clock(), fence, id, output).await;
+        let Err(unread) = sent else {
+            return Ok(());
+        };
+        self.keep(id, Some(unread));
+        Err(self.unheard())
     }
 
     /// Gives the session back, and tells the caller why unless it knows.
     async fn end(mut self, over: Over, left: Vec<u64>) {
+        if matches!(over, Over::Reset | Over::Unread | Over::Broken(_)) {
+            // First of all: then the running call does not hold the session until its caller reads.
+            self.broker.end_lease(self.leased.number, End::Released, false);
+        }
         let interrupted = self.stop_running().await || self.unsettled;
         let (end, how) = match &over {
             Over::Finished => (End::Released, GiveBack::Used),
-            Over::Reset => (End::Released, GiveBack::Discard),
+            Over::Reset | Over::Unread => (End::Released, GiveBack::Discard),
             Over::Cut | Over::Broken(_) if interrupted => (End::Released, GiveBack::Interrupted),
             Over::Cut | Over::Broken(_) => (End::Released, GiveBack::Used),
             Over::Lost(_) => (End::SessionLost, GiveBack::Discard),
@@ -293,6 +326,7 @@ impl OpenSession {
         let last_word = match over {
             Over::Finished | Over::Reset => return,
             Over::Cut => self.leased.failure(Error::Cancelled),
+            Over::Unread => self.leased.failure(running::not_read()),
             Over::Lost(failure) | Over::Broken(failure) => failure,
         };
         let news = matches!(end, End::Released | End::SessionLost);
@@ -304,25 +338,25 @@ impl OpenSession {
         self.say_goodbye(last_word, left).await;
     }
 
-    /// Fails the calls that were not begun, and then the stream itself.
-    async fn say_goodbye(self, failure: Failure, left: Vec<u64>) {
-        let clock = self.broker.clock();
-        for id in left {
-            let refused = cut_failure(failure.error.clone(), Executed::No);
-            let refused = Failure {
-                place: failure.place.clone(),
-                ..refused
-            };
-            let refused = SessionOutput::Error(refused);
-            if running::emit(&self.out, clock, id, refused).await.is_err() {
+    /// Sends what still waits, fails the calls that were not begun, and then the stream itself. The session is back
+    /// by now: however long this takes, it holds nobody up.
+    async fn say_goodbye(mut self, failure: Failure, left: Vec<u64>) {
+        let refused = Failure {
+            place: failure.place.clone(),
+            ..cut_failure(failure.error.clone(), Executed::No)
+        };
+        let left = left
+            .into_iter()
+            .map(|id| (id, SessionOutput::Error(refused.clone())));
+        let last = (0, SessionOutput::Error(failure.executed(Executed::No)));
+        let unsent = std::mem::take(&mut self.unsent).into_iter();
+        for (id, output) in unsent.chain(left).chain([last]) {
+            let sent = running::emit(&self.out, self.broker.clock(), None, id, output).await;
+            if sent.is_err() {
+                // Whoever does not read any more need not know.
                 return;
             }
         }
-        let failure = failure.executed(Executed::No);
-        // Whoever does not read any more need not know.
-        running::emit(&self.out, clock, 0, SessionOutput::Error(failure))
-            .await
-            .ok();
     }
 
     /// Cancels the running call and takes its session back. True if there was one.
@@ -331,8 +365,9 @@ impl OpenSession {
             return false;
         };
         running.cancel.cancel();
-        let ended = running.stopped().await;
-        self.held = ended.held;
+        let id = running.id;
+        let mut ended = running.stopped().await;
+        self.take_back(id, &mut ended);
         true
     }
 }

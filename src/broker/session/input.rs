@@ -14,7 +14,20 @@ pub(super) const PARTS: usize = 64;
 /// Credit is given back in portions, so that it costs few messages. Less than the window, so nothing can wait for ever.
 const PORTION: u32 = WINDOW / 4;
 
+/// A call that reads its body can never get the rest.
+pub(super) const CUT_SHORT: &str =
+    "the stream of requests ended before Input with `last`: send it, and half-close after it";
+
 impl OpenSession {
+    /// No more messages come, so a body without its last part stays without it. Waiting for it would hold the session
+    /// until the call is taken to stall.
+    pub(super) fn half_close(&mut self) {
+        self.half_closed = true;
+        if let Some(running) = self.running.as_mut().filter(|running| running.wants_input()) {
+            running.fault(CUT_SHORT);
+        }
+    }
+
     /// Hands a part of a body to its call. What comes for a call that has ended is dropped.
     pub(super) async fn input(&mut self, id: u64, data: Bytes, last: bool) -> Result<(), Over> {
         if id == 0 || id > self.last_id {

@@ -68,6 +68,18 @@ pub enum SessionOutput {
     InputCredit(u32),
 }
 
+impl SessionOutput {
+    /// The same once more if it is what a call came to: that must not be lost while it waits for room.
+    pub(super) fn answer(&self) -> Option<Self> {
+        match self {
+            Self::End(answer) => Some(Self::End(Arc::clone(answer))),
+            Self::Result(answer) => Some(Self::Result(Arc::clone(answer))),
+            Self::Error(failure) => Some(Self::Error(failure.clone())),
+            Self::Accepted(_) | Self::Event(_) | Self::InputCredit(_) => None,
+        }
+    }
+}
+
 /// What a stream's caller is told first.
 #[derive(Debug)]
 pub struct Opened {

@@ -2,22 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{OpenSession, Outbox, SessionOutput, input, invalid, messages::Unsent};
+use super::{OpenSession, Outbox, SessionOutput, backlog::Backlog, input, invalid, messages::Unsent};
 use crate::{
-    backend::{Body, BodyChunk, BodyReader, Event, Sink},
+    backend::{Body, BodyChunk, BodyReader, Event, Fence, Sink},
     broker::{
         Broker, CallRequest, LeasedSession,
         call::{self, After, Limits, Outcome, UNARY_LIMIT, Watched},
         stream::EVENTS,
     },
     clock::Clock,
-    error::Failure,
+    error::{Error, Executed, Failure},
+    lease::End,
     pool::Held,
 };
 
@@ -45,49 +45,8 @@ pub(super) struct Running {
     backlog: Backlog,
     body: Option<mpsc::Sender<BodyChunk>>,
     taken: mpsc::UnboundedReceiver<usize>,
-    fault: Arc<Mutex<Option<Failure>>>,
+    fault: Arc<Mutex<Option<Error>>>,
     future: BoxFuture<'static, Ended>,
-}
-
-/// What waits for room in the body's channel.
-#[derive(Debug, Default)]
-struct Backlog {
-    data: Joined,
-    last: bool,
-}
-
-/// Parts of a body, joined if there is more than one.
-#[derive(Debug, Default)]
-enum Joined {
-    #[default]
-    None,
-    One(Bytes),
-    Many(BytesMut),
-}
-
-impl Joined {
-    fn push(&mut self, data: Bytes) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(data),
-            Self::One(first) => {
-                let mut many = BytesMut::from(first.as_ref());
-                many.extend_from_slice(&data);
-                Self::Many(many)
-            }
-            Self::Many(mut many) => {
-                many.extend_from_slice(&data);
-                Self::Many(many)
-            }
-        };
-    }
-
-    fn take(&mut self) -> Option<Bytes> {
-        match std::mem::take(self) {
-            Self::None => None,
-            Self::One(data) => Some(data),
-            Self::Many(many) => Some(many.freeze()),
-        }
-    }
 }
 
 /// News of a running call.
@@ -103,8 +62,8 @@ pub(super) struct Ended {
     pub(super) held: Option<Held>,
     pub(super) after: After,
     pub(super) shut: bool,
-    /// The caller does not read.
-    pub(super) unread: bool,
+    /// The caller did not take the answer, or something before it.
+    pub(super) unread: Option<Unread>,
     pub(super) failure: Option<Failure>,
 }
 
@@ -195,9 +154,15 @@ impl Running {
         self.body = Some(body);
     }
 
+    /// Whether the backend still reads the body, whose end has not come. One that has stopped reading has its answer,
+    /// or is about to.
+    pub(super) fn wants_input(&self) -> bool {
+        !self.backlog.last && self.body.as_ref().is_some_and(|body| !body.is_closed())
+    }
+
     /// Ends the call because its caller broke the rules.
     pub(super) fn fault(&mut self, message: &str) {
-        *self.fault.lock() = Some(invalid("input", message));
+        *self.fault.lock() = Some(invalid("input", message).error);
         self.cancel.cancel();
     }
 }
@@ -215,7 +180,7 @@ struct Call {
     leased: Arc<LeasedSession>,
     out: Outbox,
     cancel: CancellationToken,
-    fault: Arc<Mutex<Option<Failure>>>,
+    fault: Arc<Mutex<Option<Error>>>,
     shape: Shape,
 }
 
@@ -226,19 +191,24 @@ impl Call {
         let want_text = request.operation.params.want_text();
         let policy = self.leased.entry.policy();
         let limits = Limits::new(&policy, &request, started);
-        if self.shape.stream && self.send(SessionOutput::Accepted(info.clone())).await.is_err() {
-            return self.ended(held, After::Nothing, true);
+        if self.shape.stream
+            && let Err(Unread(_)) = self.send(SessionOutput::Accepted(info.clone())).await
+        {
+            let unheard = SessionOutput::Error(self.unheard(Executed::No));
+            return Ended {
+                unread: Some(Unread(Some(unheard))),
+                ..Ended::new(held, After::Nothing, false)
+            };
         }
         let (outcome, sink) = self.execute(&mut held, request, self.sink(), limits).await;
         info.elapsed = self.broker.clock.now().since(started);
         self.leased
             .pool()
             .record_call(outcome.result.is_ok(), info.elapsed);
-        let (shut, after) = (outcome.shut, outcome.after);
-        let mut ended = self.ended(held, after, false);
-        ended.shut = shut;
-        let output = match outcome.result {
-            Ok(completion) => {
+        let mut ended = Ended::new(held, outcome.after, outcome.shut);
+        let heard = sink.is_some();
+        let output = match (outcome.result, sink) {
+            (Ok(completion), Some(sink)) => {
                 let answer = Arc::new(call::answer(completion, sink, info, want_text));
                 if self.shape.stream {
                     SessionOutput::End(answer)
@@ -246,13 +216,18 @@ impl Call {
                     SessionOutput::Result(answer)
                 }
             }
-            Err(failure) => {
-                let failure = self.judged(failure, shut);
+            (Ok(_), None) => SessionOutput::Error(self.unheard(Executed::Yes)),
+            (Err(failure), sink) => {
+                let failure = self.failed(failure, outcome.shut, sink.is_some());
                 ended.failure = Some(failure.clone());
                 SessionOutput::Error(failure)
             }
         };
-        ended.unread = self.send(output).await.is_err();
+        ended.unread = if heard {
+            self.send(output).await.err()
+        } else {
+            Some(Unread(Some(output)))
+        };
         self.settle(ended).await
     }
 
@@ -265,21 +240,21 @@ impl Call {
         }
     }
 
-    /// Runs the call, and hands its events on meanwhile.
+    /// Runs the call, and hands its events on meanwhile. No sink comes back if the caller did not take them all.
     async fn execute(
         &self,
         held: &mut Held,
         request: CallRequest,
         (mut sink, events): (Sink, Option<mpsc::Receiver<Event>>),
         limits: Limits,
-    ) -> (Outcome, Sink) {
+    ) -> (Outcome, Option<Sink>) {
         let watched = Watched {
             clock: self.broker.clock(),
             cancel: Some(&self.cancel),
         };
         let Some(mut events) = events else {
             let outcome = call::run(held, request.operation, &mut sink, limits, watched).await;
-            return (outcome, sink);
+            return (outcome, Some(sink));
         };
         let running = async {
             let outcome = call::run(held, request.operation, &mut sink, limits, watched).await;
@@ -289,27 +264,41 @@ impl Call {
         let forwarding = async {
             while let Some(event) = events.recv().await {
                 if self.send(SessionOutput::Event(event)).await.is_err() {
-                    break;
+                    // The call learns that nobody reads.
+                    events.close();
+                    return None;
                 }
             }
-            // The call learns that nobody reads.
-            events.close();
+            // What was streamed is not repeated: an empty collection stands for it.
+            Some(Sink::collect(0))
         };
-        let (outcome, ()) = futures_util::future::join(running, forwarding).await;
-        // What was streamed is not repeated: an empty collection stands for it.
-        (outcome, Sink::collect(0))
+        futures_util::future::join(running, forwarding).await
     }
 
-    /// The failure as the caller learns it: its own fault, the lease's end, or what the call met.
-    fn judged(&self, failure: Failure, shut: bool) -> Failure {
-        let executed = failure.executed.unwrap_or(crate::error::Executed::Unknown);
-        if let Some(fault) = self.fault.lock().take() {
-            return fault.executed(executed);
+    /// The failure as the caller learns it: his own fault, the lease's end, or what the call met.
+    fn failed(&self, failure: Failure, shut: bool, heard: bool) -> Failure {
+        let executed = failure.executed.unwrap_or(Executed::Unknown);
+        match (failure.error, heard) {
+            (Error::Cancelled, false) => self.unheard(executed),
+            (error, _) => self.judged(error, executed, shut),
         }
+    }
+
+    /// The failure of a call whose caller did not take what comes before its answer.
+    fn unheard(&self, executed: Executed) -> Failure {
+        self.judged(not_read(), executed, !self.leased.is_open())
+    }
+
+    fn judged(&self, error: Error, executed: Executed, shut: bool) -> Failure {
+        let fault = self.fault.lock().take();
         let end = self.broker.leases.find(self.leased.number).err();
-        let error = match (shut, end) {
-            (true, Some(end)) => super::end_error(end),
-            _ => failure.error,
+        let error = match (error, fault, end) {
+            // Only the stream itself releases the lease: its caller has gone, or does not read.
+            (_, _, Some(End::Released)) if shut => Error::Cancelled,
+            (_, _, Some(end)) if shut => super::end_error(end),
+            // What came before the fault stopped the call is what became of it.
+            (Error::Cancelled, Some(fault), _) => fault,
+            (error, ..) => error,
         };
         let cut = super::cut_failure(error, executed);
         Failure {
@@ -320,7 +309,7 @@ impl Call {
 
     /// Settles the session if the call was dropped in the middle and the lease lives.
     async fn settle(&self, mut ended: Ended) -> Ended {
-        if ended.after != After::Settle || ended.shut || ended.unread {
+        if ended.after != After::Settle || ended.shut || ended.unread.is_some() {
             return ended;
         }
         let limit = self.leased.entry.reset_timeout();
@@ -335,7 +324,7 @@ impl Call {
         };
         if !settled {
             ended.after = After::Lost;
-            let error = crate::error::Error::SessionLost {
+            let error = Error::SessionLost {
                 message: "the session could not be settled after its last call".to_owned(),
             };
             ended.failure = Some(self.leased.failure(error));
@@ -345,40 +334,60 @@ impl Call {
 
     /// Sends a message, for as long as the lease lives; once it has ended, only if there is room.
     async fn send(&self, output: SessionOutput) -> Result<(), Unread> {
-        let fence = self.leased.fence();
-        tokio::select! {
-            biased;
-            sent = emit(&self.out, self.broker.clock(), self.shape.id, output) => sent,
-            () = fence.when_shut() => Err(Unread),
-        }
+        let fence = Some(&**self.leased.fence());
+        emit(&self.out, self.broker.clock(), fence, self.shape.id, output).await
     }
+}
 
-    const fn ended(&self, held: Held, after: After, unread: bool) -> Ended {
-        Ended {
+impl Ended {
+    const fn new(held: Held, after: After, shut: bool) -> Self {
+        Self {
             held: Some(held),
             after,
-            shut: false,
-            unread,
+            shut,
+            unread: None,
             failure: None,
         }
     }
 }
 
-/// The caller does not read, or has gone.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unread;
+/// The caller does not read, or has gone. With what the call came to, if it is still to be told.
+#[derive(Debug)]
+pub(super) struct Unread(pub(super) Option<SessionOutput>);
 
-/// Sends a message, for as long as a caller may leave it unread.
-pub(super) async fn emit(out: &Outbox, clock: &Clock, id: u64, output: SessionOutput) -> Result<(), Unread> {
+/// What a caller who does not read is told.
+pub(super) const fn not_read() -> Error {
+    Error::ExecuteTimeout {
+        limit: READER,
+        what: "the caller did not read the stream",
+    }
+}
+
+/// Sends a message, for as long as a caller may leave it unread, and until the fence, if there is one, is shut.
+pub(super) async fn emit(
+    out: &Outbox,
+    clock: &Clock,
+    fence: Option<&Fence>,
+    id: u64,
+    output: SessionOutput,
+) -> Result<(), Unread> {
     let output = match out.try_send(id, output) {
         Ok(()) => return Ok(()),
-        Err(Unsent::Closed) => return Err(Unread),
+        Err(Unsent::Closed) => return Err(Unread(None)),
         Err(Unsent::Full(output)) => output,
     };
+    let unread = Unread(output.answer());
     let deadline = clock.now() + READER;
+    let shut = async {
+        match fence {
+            Some(fence) => fence.when_shut().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         biased;
-        sent = out.send(id, output) => sent.map_err(|_| Unread),
-        () = clock.sleep_until(deadline) => Err(Unread),
+        sent = out.send(id, output) => sent.map_err(|_| Unread(None)),
+        () = shut => Err(unread),
+        () = clock.sleep_until(deadline) => Err(unread),
     }
 }

@@ -7,6 +7,7 @@ mod moments;
 mod one_shots;
 mod repeats;
 mod sessions;
+mod unread;
 
 use std::{sync::Arc, time::Duration};
 

@@ -7,16 +7,16 @@ use super::*;
 use crate::backend::Event;
 
 /// The caller's end of an open session.
-struct Caller {
-    opened: Opened,
-    inbound: mpsc::UnboundedSender<Option<SessionInput>>,
-    outbound: Outbound,
+pub(super) struct Caller {
+    pub(super) opened: Opened,
+    pub(super) inbound: mpsc::UnboundedSender<Option<SessionInput>>,
+    pub(super) outbound: Outbound,
     next_id: u64,
     /// Bytes that the next calls' messages are said to have.
     bytes: usize,
 }
 
-async fn open(broker: &Arc<Broker>) -> Caller {
+pub(super) async fn open(broker: &Arc<Broker>) -> Caller {
     let (out, outbound) = outbox();
     let (opened, session) = broker
         .open_session("echo", &Waiting::default(), out)
@@ -34,15 +34,15 @@ async fn open(broker: &Arc<Broker>) -> Caller {
 }
 
 impl Caller {
-    fn send(&self, message: SessionInput) {
+    pub(super) fn send(&self, message: SessionInput) {
         self.inbound.send(Some(message)).unwrap();
     }
 
-    fn call(&mut self, name: &str, params: &str) -> u64 {
+    pub(super) fn call(&mut self, name: &str, params: &str) -> u64 {
         self.call_shaped(name, params, false, false)
     }
 
-    fn call_shaped(&mut self, name: &str, params: &str, stream: bool, more_input: bool) -> u64 {
+    pub(super) fn call_shaped(&mut self, name: &str, params: &str, stream: bool, more_input: bool) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.send(SessionInput::Call(SessionCall {
@@ -55,7 +55,7 @@ impl Caller {
         id
     }
 
-    fn input(&self, call_id: u64, bytes: usize, last: bool) {
+    pub(super) fn input(&self, call_id: u64, bytes: usize, last: bool) {
         self.send(SessionInput::Input {
             call_id,
             data: vec![b'x'; bytes].into(),
@@ -63,18 +63,22 @@ impl Caller {
         });
     }
 
-    async fn next(&mut self) -> (u64, SessionOutput) {
+    pub(super) fn half_close(&mut self) {
+        self.inbound = mpsc::unbounded_channel().0;
+    }
+
+    pub(super) async fn next(&mut self) -> (u64, SessionOutput) {
         self.outbound.recv().await.expect("the session has ended")
     }
 
-    async fn answer(&mut self) -> (u64, String) {
+    pub(super) async fn answer(&mut self) -> (u64, String) {
         match self.next().await {
             (id, SessionOutput::Result(answer)) => (id, json(&answer)),
             other => panic!("an answer was expected, not {other:?}"),
         }
     }
 
-    async fn error(&mut self) -> (u64, Failure) {
+    pub(super) async fn error(&mut self) -> (u64, Failure) {
         match self.next().await {
             (id, SessionOutput::Error(failure)) => (id, failure),
             other => panic!("an error was expected, not {other:?}"),
@@ -340,4 +344,55 @@ async fn body_without_its_last_part_is_a_stall() {
     let (failed, failure) = caller.error().await;
     assert_eq!(failed, id);
     assert!(failure.to_string().contains("stall"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_close_fails_calls_that_lack_input_at_once_and_finishes_the_rest() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let session = Arc::clone(&caller.opened.leased.session_id);
+    let started = broker.clock().now();
+    let running = caller.call_shaped("echo", "{}", false, true);
+    let waiting = caller.call_shaped("echo", "{}", false, true);
+    let last = caller.call("echo", "3");
+    caller.input(running, 10, false);
+    caller.half_close();
+    assert!(matches!(caller.next().await, (1, SessionOutput::InputCredit(_))));
+    for (call, executed) in [(running, Executed::Unknown), (waiting, Executed::No)] {
+        let (id, failure) = caller.error().await;
+        assert_eq!((id, failure.executed), (call, Some(executed)));
+        assert!(
+            failure.to_string().contains("before Input with `last`"),
+            "{failure}"
+        );
+    }
+    assert_eq!(caller.answer().await, (last, "3".to_owned()));
+    assert!(caller.outbound.recv().await.is_none());
+    let (leased, _) = lease(&broker).await;
+    assert_eq!(leased.session_id, session, "settled and released, not discarded");
+    assert_eq!(broker.clock().now().since(started), Duration::ZERO, "at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_close_leaves_a_call_alone_whose_last_input_has_come() {
+    let broker = broker_with(1);
+    let mut caller = open(&broker).await;
+    let id = caller.call_shaped("echo", "{}", true, true);
+    // More than fits on its way to the caller, so that the end waits behind them.
+    for _ in 0..200 {
+        caller.input(id, 10, false);
+    }
+    caller.input(id, 10, true);
+    caller.half_close();
+    tokio::time::sleep(SECOND).await;
+    let mut echoed = 0;
+    loop {
+        match caller.next().await {
+            (_, SessionOutput::Event(Event::Data(bytes))) => echoed += bytes.len(),
+            (_, SessionOutput::Accepted(_) | SessionOutput::InputCredit(_)) => {}
+            (_, SessionOutput::End(_)) => break,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    assert_eq!(echoed, 2010);
 }

@@ -109,11 +109,15 @@ impl Opened {
         None
     }
 
+    /// Says that no more calls come.
+    pub fn half_close(&mut self) {
+        self.out = mpsc::unbounded_channel().0;
+    }
+
     /// Says that no more calls come, and waits for the end.
-    pub async fn finish(self) {
-        let Self { out, mut answers, .. } = self;
-        drop(out);
-        while answers.message().await.unwrap().is_some() {}
+    pub async fn finish(mut self) {
+        self.half_close();
+        while self.answers.message().await.unwrap().is_some() {}
     }
 
     /// Says that the body is complete.

@@ -280,6 +280,46 @@ async fn body_that_never_ends_is_a_stall_and_the_session_goes_on() {
 }
 
 #[tokio::test]
+async fn half_close_before_the_last_input_ends_the_copy_and_the_rest_is_finished() {
+    let mut stage = Stage::with(1).await;
+    stage.run(TABLE).await;
+    let mut opened = Opened::on(&mut stage.broker, "db").await;
+    let id = opened.call(copy_in(), false, true);
+    let count = operation("query", r#"{"sql":"select count(*) from t"}"#);
+    let next = opened.call(count, false, false);
+    assert_eq!(opened.feed(id, part(0)).await, None);
+    opened.half_close();
+    let (failed, answer) = opened.next().await.unwrap();
+    let told = format!("{answer:?}");
+    assert_eq!((failed, code(Some(answer))), (id, 3));
+    assert!(told.contains("before Input with `last`"), "{told}");
+    let (answered, answer) = opened.next().await.unwrap();
+    assert_eq!(answered, next);
+    assert!(format!("{answer:?}").contains("Int(0)"), "{answer:?}");
+    assert_eq!(opened.next().await, None);
+    assert_eq!(stage.rows("select 1 as one").await, json!([{ "one": 1 }]));
+    assert_eq!(stats(&stage.app.address, "db").await.sessions_created, 1);
+}
+
+#[tokio::test]
+async fn half_close_ends_a_copy_whose_table_is_locked() {
+    let mut stage = Stage::with(1).await;
+    stage.run(TABLE).await;
+    let mut admin = stage.database.connect().await;
+    count(&mut admin, "begin; lock table t; select 1::int8").await;
+    let mut watcher = stage.database.connect().await;
+    let mut opened = Opened::on(&mut stage.broker, "db").await;
+    let id = opened.call(copy_in(), false, true);
+    let waiting = "select count(*) from pg_locks where not granted";
+    until(&mut watcher, waiting, 1).await;
+    opened.half_close();
+    let (failed, answer) = opened.next().await.unwrap();
+    assert_eq!((failed, code(Some(answer))), (id, 3));
+    assert_eq!(opened.next().await, None);
+    until(&mut watcher, waiting, 0).await;
+}
+
+#[tokio::test]
 async fn server_that_talks_while_it_is_fed_does_not_block_the_copy() {
     let mut stage = Stage::with(1).await;
     stage.run(TABLE).await;
