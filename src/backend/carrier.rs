@@ -43,6 +43,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier<T> {
     }
 }
 
+/// TLS keeps what it has taken and could not write, and would write it before whatever comes next: a fence that was
+/// shut then may be open for another holder by that time.
+fn cut_if_failed<T, R>(io: &TlsStream<FencedIo<T>>, done: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+    if matches!(done, Poll::Ready(Err(_))) {
+        io.get_ref().0.line().cut();
+    }
+    done
+}
+
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Carrier<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -56,7 +65,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Carrier<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => {
+                let written = Pin::new(&mut *io).poll_write(cx, buf);
+                cut_if_failed(io, written)
+            }
         }
     }
 
@@ -67,7 +79,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Carrier<T> {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => {
+                let written = Pin::new(&mut *io).poll_write_vectored(cx, bufs);
+                cut_if_failed(io, written)
+            }
         }
     }
 
@@ -96,5 +111,74 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Carrier<T> {
                 Pin::new(io.get_mut().0).poll_shutdown(cx)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio_rustls::{TlsAcceptor, server};
+
+    use super::*;
+    use crate::{
+        backend::{Fence, tls::Asked},
+        error::Faults,
+        proto::Tls,
+    };
+
+    fn acceptor() -> TlsAcceptor {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    async fn secured() -> (Arc<Fence>, Carrier<DuplexStream>, server::TlsStream<DuplexStream>) {
+        let own = Tls {
+            enabled: true,
+            skip_verify: true,
+            ..Tls::default()
+        };
+        let asked = Asked {
+            own: &own,
+            on: true,
+            host: "localhost",
+            alpn: b"postgresql",
+        };
+        let plan = TlsPlan::read(&asked, &mut Faults::default()).unwrap();
+        let secrets = Secrets::with_variables("/nowhere", [].into());
+        let fence = Arc::new(Fence::default());
+        fence.open(1);
+        let (ours, theirs) = duplex(1 << 16);
+        let fenced = FencedIo::new(ours, Arc::clone(&fence));
+        let (acceptor, carrier) = (acceptor(), Carrier::secured(fenced, Some(&plan), &secrets));
+        let (carrier, peer) = tokio::join!(carrier, acceptor.accept(theirs));
+        (fence, carrier.unwrap(), peer.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_tls_took_while_the_fence_was_shut_never_leaves() {
+        let (fence, mut carrier, mut peer) = secured().await;
+        carrier.write_all(b"before").await.unwrap();
+        carrier.flush().await.unwrap();
+        fence.shut();
+        carrier.write_all(b"of an ended holder").await.unwrap_err();
+        fence.open(2);
+        // Whatever the next holder does, and whether it can.
+        carrier.write_all(b"next").await.ok();
+        carrier.flush().await.ok();
+        drop(carrier);
+        let mut seen = Vec::new();
+        peer.read_to_end(&mut seen).await.ok();
+        assert_eq!(String::from_utf8_lossy(&seen), "before");
     }
 }

@@ -259,7 +259,7 @@ impl Wire {
     /// A write that the fence refused breaks nothing by itself: what was not begun can be taken back.
     fn fail(&mut self, error: WireError) -> WireError {
         if !self.fence.is_open() {
-            self.broken |= self.begun;
+            self.broken |= self.begun || self.line.is_cut();
             return WireError::Fenced;
         }
         self.broken = true;
