@@ -17,8 +17,9 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(10);
 /// Everything that a holder can leave behind, undone. Settings first: what follows must not look up its functions in
 /// the holder's search path. What this session's own statements need (the prepared ones) stays. It is a transaction
 /// with characteristics of its own, whatever the holder has made the default: a serializable deferrable one would wait
-/// for others. Its end makes UNLISTEN true.
-const WASH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
+/// for others. Whether it may write is left open: a standby refuses to be asked, and nothing of this needs it. Its end
+/// makes UNLISTEN true.
+const WASH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; \
                     SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; \
                     DISCARD TEMP; DISCARD SEQUENCES; COMMIT; SELECT pg_catalog.pg_advisory_unlock_all(); ";
 

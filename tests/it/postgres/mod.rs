@@ -11,6 +11,7 @@ mod notify;
 mod opened;
 mod prepared;
 mod staged;
+mod standby;
 mod streams;
 mod values;
 mod wire;

@@ -34,9 +34,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 const EXTERNAL: &str = "SUBLET_TEST_POSTGRES_URL";
 const READY: &str = "database system is ready to accept connections";
+const READY_TO_READ: &str = "database system is ready to accept read-only connections";
 const STOPPED: &str = "sublet test: stopped";
 
-/// Obeys `stop` and `start`; at the end of its input it cleans up.
+/// Obeys `stop`, `start` and `standby`; at the end of its input it cleans up.
 const SCRIPT: &str = r#"
 serve() { "$BIN/postgres" -D "$DIR/data" -F -p "$PORT" -k "$DIR" -c listen_addresses=127.0.0.1 \
     -c max_connections=200 -c shared_buffers=16MB $SETTINGS & pid=$!; }
@@ -48,6 +49,7 @@ while read -r command; do
     case $command in
         stop) end; echo "sublet test: stopped" >&2 ;;
         start) serve ;;
+        standby) touch "$DIR/data/standby.signal"; serve ;;
     esac
 done
 end
@@ -269,6 +271,11 @@ impl Server {
     /// Starts it again on the same port, and returns when it answers.
     pub fn start_again(&self) {
         self.command("start", READY);
+    }
+
+    /// Starts it again as a standby, which takes no writes, and returns when it answers.
+    pub fn start_as_standby(&self) {
+        self.command("standby", READY_TO_READ);
     }
 
     fn command(&self, command: &str, answer: &str) {
