@@ -171,6 +171,14 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A part of the answer is larger than any may be, streamed or not.
+    #[error("{what} larger than {limit} bytes")]
+    PartTooLarge {
+        /// Which part, with its verb: `one row is`.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// The pool is paused.
     #[error("the pool is paused: resume it with ResumePool, or wait")]
     PoolPaused,

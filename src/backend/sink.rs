@@ -35,6 +35,14 @@ pub enum SinkClosed {
     /// A unary answer would become too large.
     #[error("the answer is too large")]
     TooLarge,
+    /// A part of the answer is larger than any may be, streamed or not.
+    #[error("{what} larger than {limit} bytes")]
+    PartTooLarge {
+        /// Which part, with its verb: `one row is`.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
 }
 
 /// Where events go.

@@ -325,6 +325,11 @@ fn error_outcome(error: CallError, meter: &Meter) -> Outcome {
             meter.executed(),
             After::Settle,
         ),
+        CallError::Sink(SinkClosed::PartTooLarge { what, limit }) => (
+            Error::PartTooLarge { what, limit },
+            meter.executed(),
+            After::Settle,
+        ),
         CallError::Sink(SinkClosed::Gone) | CallError::Input => {
             (Error::Cancelled, meter.executed(), After::Settle)
         }

@@ -56,7 +56,9 @@ fn table(error: &Error) -> Row {
         Error::Invalid { .. } => row(Code::InvalidArgument, "INVALID_ARGUMENT"),
         Error::AcquireTimeout { .. } => retry(Code::ResourceExhausted, "ACQUIRE_TIMEOUT", SOON),
         Error::QueueFull { .. } | Error::NoRoom { .. } => retry(Code::ResourceExhausted, "QUEUE_FULL", SOON),
-        Error::ResponseTooLarge { .. } => row(Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
+        Error::ResponseTooLarge { .. } | Error::PartTooLarge { .. } => {
+            row(Code::ResourceExhausted, "RESPONSE_TOO_LARGE")
+        }
         Error::PoolPaused => retry(Code::Unavailable, "POOL_PAUSED", LATER),
         Error::BackendUnreachable { retry_after, .. } => retry(
             Code::Unavailable,

@@ -10,7 +10,7 @@ use super::{
     run::{Reply, Sent, affected, ended, is_procedural},
     session::{PostgresSession, lost},
 };
-use crate::backend::{CallError, Completion, Event, Output, Sink, SinkClosed};
+use crate::backend::{CallError, Completion, Event, Sink, SinkClosed};
 
 /// One statement's rows, at most: they are kept until it is done. More is a `query`'s business.
 const MAX_ROWS: usize = 1024 * 1024;
@@ -42,7 +42,6 @@ impl PostgresSession {
             // What stands before one Sync is one transaction.
             self.wire.sync();
         }
-        let mut results = Vec::new();
         let count = sent.len();
         for (index, (sent, statement)) in sent.into_iter().zip(&statements).enumerate() {
             let last = index + 1 == count;
@@ -54,22 +53,10 @@ impl PostgresSession {
             }
             self.remember(sent, &part.reply);
             let shown = shown(part, is_procedural(&statement.sql));
-            if sink.streams() {
-                sink.send(Event::Json(shown)).await.map_err(CallError::Sink)?;
-            } else {
-                results.push(shown);
-            }
+            sink.send(Event::Json(shown)).await.map_err(CallError::Sink)?;
         }
         self.statements.settle();
-        let output = if results.is_empty() {
-            Output::None
-        } else {
-            Output::Json(format!("[{}]", results.join(",")))
-        };
-        Ok(Completion {
-            output,
-            ..Completion::default()
-        })
+        Ok(Completion::default())
     }
 
     /// One statement's answer, up to its end; up to ReadyForQuery if one comes behind it.
@@ -94,7 +81,10 @@ impl PostgresSession {
                     let row = columns.map_or_else(String::new, |columns| columns.json(&body));
                     part.bytes += row.len();
                     if part.bytes > MAX_ROWS {
-                        return Err(CallError::Sink(SinkClosed::TooLarge));
+                        return Err(CallError::Sink(SinkClosed::PartTooLarge {
+                            what: "one statement's rows in a batch are",
+                            limit: MAX_ROWS,
+                        }));
                     }
                     part.rows.push(row);
                 }

@@ -18,6 +18,13 @@ const FRAME_BYTES: usize = 64 * 1024;
 /// One row, at most: what a message holds, less room for the rest of it.
 const MAX_ROW: usize = (4 << 20) - (64 << 10);
 
+/// What is too large then.
+pub(super) const ONE_ROW: &str = "one row of the answer is";
+const TOO_LARGE: SinkClosed = SinkClosed::PartTooLarge {
+    what: ONE_ROW,
+    limit: MAX_ROW,
+};
+
 /// What a statement returns.
 pub(super) type Columns = Arc<Described>;
 
@@ -137,7 +144,7 @@ impl<'a> Frames<'a> {
             Shape::Json => {
                 let row = columns.json(body);
                 if row.len() > MAX_ROW {
-                    return Err(SinkClosed::TooLarge);
+                    return Err(TOO_LARGE);
                 }
                 self.sink.send(Event::Json(row)).await
             }
@@ -148,7 +155,7 @@ impl<'a> Frames<'a> {
         // What goes with the row in a frame: its tag and length.
         let size = row.encoded_len() + 5;
         if size > MAX_ROW {
-            return Err(SinkClosed::TooLarge);
+            return Err(TOO_LARGE);
         }
         if self.bytes + size > FRAME_BYTES - self.head() {
             self.flush().await?;

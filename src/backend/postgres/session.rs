@@ -10,9 +10,10 @@ use super::{
     cancel::Canceller,
     connect::{self, Connected},
     definition::Server,
-    fault::WireError,
+    fault::{MAX_MESSAGE, WireError},
     plan::Plan,
     report,
+    rows::ONE_ROW,
     sqlstate::Report,
     statements::Statements,
     wire::{Status, Wire},
@@ -181,7 +182,10 @@ impl PostgresSession {
 /// A connection that cannot go on. Whether the call was executed depends on what was handed over.
 pub(super) fn lost(error: WireError) -> CallError {
     if matches!(error, WireError::TooLarge) {
-        return CallError::Sink(SinkClosed::TooLarge);
+        return CallError::Sink(SinkClosed::PartTooLarge {
+            what: ONE_ROW,
+            limit: MAX_MESSAGE,
+        });
     }
     CallError::Lost {
         message: error.to_string(),

@@ -15,6 +15,10 @@ fn waiting() -> Vec<Error> {
         Error::QueueFull { limit: 1000 },
         Error::NoRoom { what: "for one more" },
         Error::ResponseTooLarge { limit: 4_128_768 },
+        Error::PartTooLarge {
+            what: "one row of the answer is",
+            limit: 4_128_768,
+        },
         Error::PoolPaused,
         Error::BackendUnreachable {
             message: "connection refused".to_owned(),
