@@ -100,17 +100,18 @@ impl PostgresSession {
             Plan::CopyOut { sql } => self.copy_out(&sql, sink).await,
             Plan::Listen { channels, count } => self.listen(&channels, count, sink).await,
         };
-        if alone && self.wire.expected() == 0 && self.wire.status() != Status::Idle {
-            let executed = if in_parts { Executed::Yes } else { Executed::No };
-            return Err(self.end_left_open(done, executed).await);
-        }
-        match done {
+        let done = match done {
             // The rollback of a part proves nothing of the others.
             Err(CallError::Backend(error, Executed::No)) if in_parts => {
                 Err(CallError::Backend(error, Executed::Yes))
             }
             done => done,
+        };
+        if alone && self.wire.expected() == 0 && self.wire.status() != Status::Idle {
+            let executed = if in_parts { Executed::Yes } else { Executed::No };
+            return Err(self.end_left_open(done, executed).await);
         }
+        done
     }
 
     /// Rolls a one-shot's transaction back. A failed statement's own error says more than that it left it open.
