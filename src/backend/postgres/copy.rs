@@ -156,6 +156,7 @@ impl PostgresSession {
                 Message::CopyData(body) => frame.extend_from_slice(body.data()),
                 Message::ErrorResponse(body) => self.note_error(&mut reply, &body),
                 Message::CommandComplete(body) => body.tag().unwrap_or_default().clone_into(&mut reply.tag),
+                Message::CopyInResponse(_) => self.wire.refuse_copy("use copy_in").map_err(lost)?,
                 Message::ReadyForQuery(_) => break,
                 _ => {}
             }
@@ -169,6 +170,7 @@ impl PostgresSession {
             match self.next(reply).await? {
                 Message::ErrorResponse(body) => self.note_error(reply, &body),
                 Message::CommandComplete(body) => body.tag().unwrap_or_default().clone_into(&mut reply.tag),
+                Message::CopyInResponse(_) => self.wire.refuse_copy("one COPY at a time").map_err(lost)?,
                 Message::ReadyForQuery(_) => return Ok(()),
                 _ => {}
             }
