@@ -41,6 +41,10 @@ pub(super) struct PostgresSession {
     /// Whether the server waits for the rows of a COPY.
     pub(super) copying: bool,
     used: Used,
+    /// A request to cancel was made, and it is not known yet whether it was met: it may come at any time.
+    pub(super) cancelling: bool,
+    /// Statements are prepared by other settings than a clean session's: none is kept, until a reset.
+    pub(super) reads_otherwise: bool,
     /// The server is a standby: it was the primary's place once, and may not be any more.
     standby: bool,
 }
@@ -72,6 +76,8 @@ impl PostgresSession {
             fence,
             copying: false,
             used: Used::No,
+            cancelling: false,
+            reads_otherwise: false,
             standby: false,
         };
         session.take_asides();
@@ -218,7 +224,7 @@ impl Session for PostgresSession {
     }
 
     fn cleanliness(&self) -> Cleanliness {
-        if self.wire.is_broken() || self.wire.expected() > 0 {
+        if self.wire.is_broken() || self.wire.expected() > 0 || self.cancelling {
             return Cleanliness::Broken;
         }
         let kept = match self.used {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fallible_iterator::FallibleIterator as _;
+use futures_util::FutureExt as _;
 use postgres_protocol::message::{backend::Message, frontend};
 
 use super::{fault::WireError, session::PostgresSession, wire::Status};
@@ -39,13 +40,22 @@ impl PostgresSession {
         if self.wire.is_broken() {
             return Err(SessionLost::because("the connection broke"));
         }
+        if self.cancelling {
+            // Settling was dropped before, and its request to cancel may be on its way still.
+            self.wire.break_off();
+            return Err(SessionLost::because("an earlier request to cancel was not met"));
+        }
         self.statements.break_off();
         self.wire.come_home().map_err(SessionLost::because_of)?;
         self.wire.be_patient(false).map_err(SessionLost::because_of)?;
         self.finish_sending().await?;
         while self.wire.expected() > 0 && self.wire.has_message() {
             // A server that waits for a COPY's data meets no cancelling.
-            let message = self.wire.next().await.map_err(SessionLost::because_of)?;
+            // What is here may be nothing but notices, and the server busy for long behind them.
+            let Some(message) = self.wire.next().now_or_never() else {
+                break;
+            };
+            let message = message.map_err(SessionLost::because_of)?;
             self.copying |= matches!(message, Message::CopyInResponse(_));
         }
         if self.wire.expected() == 0 {
@@ -90,6 +100,7 @@ impl PostgresSession {
         for _ in 0..BARRIERS {
             let met = self.command("").await.map_err(SessionLost::because_of)?;
             if met.is_none() {
+                self.cancelling = false;
                 return Ok(());
             }
         }
@@ -101,6 +112,7 @@ impl PostgresSession {
     async fn cancel_one(&mut self) -> Result<(), SessionLost> {
         let mut patience = CANCEL_AGAIN;
         loop {
+            self.cancelling = true;
             self.canceller.cancel().await?;
             let again = self.clock.now() + patience;
             let clock = self.clock.clone();
