@@ -6,6 +6,10 @@ use postgres_protocol::message::backend::{
 };
 use prost_types::{Struct, Value, value::Kind};
 
+/// Bytes of a notice's message, at most: who raises one may make it as long as a value. A NOTIFY's payload has a
+/// limit of the server's, 8000 bytes.
+const MESSAGE: usize = 8 * 1024;
+
 /// Something that belongs to no call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Aside {
@@ -36,7 +40,10 @@ impl Aside {
                 b'M' => &mut message,
                 _ => continue,
             };
-            *place = String::from_utf8_lossy(field.value_bytes()).into_owned();
+            let text = field.value_bytes();
+            let text = String::from_utf8_lossy(text.get(..MESSAGE).unwrap_or(text));
+            // A character that was cut in its middle goes.
+            *place = text.trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned();
         }
         Some(Self::Notice {
             severity,
@@ -90,6 +97,14 @@ impl Aside {
         let inner = Kind::StructValue(object(fields));
         Some(object(vec![(name, inner)]))
     }
+}
+
+/// Whether it tells of a setting by which the server reads a statement's literals, which it does when it prepares it.
+pub(super) fn is_read_by(body: &ParameterStatusBody) -> bool {
+    matches!(
+        body.name(),
+        Ok("DateStyle" | "IntervalStyle" | "TimeZone" | "standard_conforming_strings")
+    )
 }
 
 fn text(value: &str) -> Kind {

@@ -61,6 +61,13 @@ impl Socket {
         SockRef::from(stream).set_tcp_user_timeout(limit)
     }
 
+    /// The limit of [`Socket::set_unacknowledged`].
+    #[cfg(test)]
+    pub(super) fn unacknowledged(&self) -> Option<Duration> {
+        let stream = self.stream.as_ref()?;
+        SockRef::from(stream).tcp_user_timeout().ok()?
+    }
+
     /// Says that nothing more will be written.
     pub(super) fn shutdown(&self) -> io::Result<()> {
         let stream = self.stream.as_ref().ok_or_else(gone)?;

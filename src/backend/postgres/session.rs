@@ -97,7 +97,9 @@ impl PostgresSession {
         })?;
         let (alone, in_parts) = (operation.alone, plan.may_commit_in_parts(&operation.name));
         self.used = self.used.max(if alone { Used::Alone } else { Used::Lease });
-        self.author = self.fence.number();
+        let holder = self.fence.number();
+        self.wire.drop_asides(holder != self.author);
+        self.author = holder;
         let done = match plan {
             Plan::Statement(statement) => self.statement(statement, sink).await,
             Plan::Simple { sql, shape } => self.simple(&operation.name, &sql, shape, sink).await,

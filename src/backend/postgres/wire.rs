@@ -3,6 +3,8 @@
 //! Invariant: `expected` is the number of ReadyForQuery that the server still owes for what was handed over or is
 //! queued. At zero the connection is at a protocol boundary, and nothing of a call is in either direction.
 
+mod heard;
+
 use std::{
     collections::VecDeque,
     fmt, io,
@@ -31,8 +33,8 @@ use crate::backend::{
 
 /// Read at once, at most.
 const READ: usize = 64 * 1024;
-/// Notices and notifications kept for a call that does not take them, at most; the oldest go.
-const MAX_ASIDES: usize = 100;
+/// What is queued at once and is larger may not fit the server's buffers while it is busy with the beginning.
+const LARGE: usize = 16 * 1024;
 
 /// Where the session is between statements, as the last ReadyForQuery said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,10 @@ pub(super) struct Wire {
     answered: bool,
     asides: VecDeque<Aside>,
     broken: bool,
+    /// Whether the server may take its time to read: see [`Wire::be_patient`].
+    patient: bool,
+    /// A setting by which literals are read has changed.
+    reads_otherwise: bool,
     /// When it moved to another runtime, something had arrived that this one has not been told of.
     arrived: bool,
 }
@@ -84,6 +90,8 @@ impl Wire {
             answered: false,
             asides: VecDeque::new(),
             broken: false,
+            patient: false,
+            reads_otherwise: false,
             arrived: false,
         }
     }
@@ -140,15 +148,6 @@ impl Wire {
         self.broken = true;
     }
 
-    /// Notices and notifications since the last call of this.
-    pub(super) fn take_asides(&mut self) -> VecDeque<Aside> {
-        std::mem::take(&mut self.asides)
-    }
-
-    pub(super) fn has_asides(&self) -> bool {
-        !self.asides.is_empty()
-    }
-
     /// Whether the next message is here already.
     pub(super) fn has_message(&self) -> bool {
         let header = Header::parse(&self.incoming).ok().flatten();
@@ -167,12 +166,23 @@ impl Wire {
         }
     }
 
-    /// Whether the server may take its time to read: a COPY's rows wait for locks, as long as the call's own limits
-    /// allow, and the kernel counts a full window as a peer that has vanished.
+    /// Whether the server may take its time to read: a COPY's rows, or the rest of a batch, wait for locks, as long as
+    /// the call's own limits allow, and the kernel counts a full window as a peer that has vanished. Its last answer
+    /// ends it.
     pub(super) fn be_patient(&mut self, patient: bool) -> Result<(), WireError> {
-        let limit = (!patient).then_some(UNACKNOWLEDGED);
-        let set = self.io.socket().set_unacknowledged(limit);
+        let set = self.set_patient(patient);
         set.map_err(|error| self.fail(error.into()))
+    }
+
+    fn set_patient(&mut self, patient: bool) -> io::Result<()> {
+        let limit = (!patient).then_some(UNACKNOWLEDGED);
+        self.patient = patient;
+        self.io.socket().set_unacknowledged(limit)
+    }
+
+    #[cfg(test)]
+    pub(super) fn unacknowledged(&mut self) -> Option<std::time::Duration> {
+        self.io.socket().unacknowledged()
     }
 
     /// Takes in what the server has said while nobody used the connection, so that a call is not sent to a server
@@ -308,6 +318,9 @@ impl Wire {
         if self.is_sent() {
             return Poll::Ready(Ok(()));
         }
+        if self.outgoing.len() > LARGE && !self.patient {
+            self.set_patient(true)?;
+        }
         while !self.outgoing.is_empty() {
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.outgoing))?;
             if written == 0 {
@@ -342,48 +355,6 @@ impl Wire {
             return Ok(None);
         }
         Message::parse(&mut self.incoming).map_err(broken)
-    }
-
-    /// Notes what a message says about the session itself; `None` for one that belongs to no call.
-    fn look_at(&mut self, message: Message) -> Result<Option<Message>, WireError> {
-        match message {
-            Message::ReadyForQuery(body) => {
-                self.status = match body.status() {
-                    b'I' => Status::Idle,
-                    b'T' => Status::Open,
-                    b'E' => Status::Failed,
-                    other => return Err(WireError::Protocol(format!("transaction status {other}"))),
-                };
-                // Each is the end of an answer. One too many would be taken for the end of another call, and that
-                // one's rows for the next call's.
-                match self.expected.checked_sub(1) {
-                    Some(left) if std::mem::take(&mut self.answered) => self.expected = left,
-                    Some(_) | None => {
-                        return Err(WireError::Protocol("ready without an answer".to_owned()));
-                    }
-                }
-                Ok(Some(Message::ReadyForQuery(body)))
-            }
-            Message::CommandComplete(_)
-            | Message::EmptyQueryResponse
-            | Message::ErrorResponse(_)
-            | Message::AuthenticationOk => {
-                self.answered = true;
-                Ok(Some(message))
-            }
-            Message::NoticeResponse(body) => self.note(Aside::notice(&body)),
-            Message::NotificationResponse(body) => self.note(Aside::notification(&body)),
-            Message::ParameterStatus(body) => self.note(Aside::parameter(&body)),
-            message => Ok(Some(message)),
-        }
-    }
-
-    fn note(&mut self, aside: Option<Aside>) -> Result<Option<Message>, WireError> {
-        self.asides.extend(aside);
-        if self.asides.len() > MAX_ASIDES {
-            self.asides.pop_front();
-        }
-        Ok(None)
     }
 }
 
