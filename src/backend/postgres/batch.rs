@@ -7,8 +7,9 @@ use super::{
     plan::Statement,
     report,
     rows::{self, Columns},
-    run::{Reply, Sent, affected, ended, is_procedural},
+    run::{Reply, Sent, affected, ended},
     session::{PostgresSession, lost},
+    text::is_procedural,
 };
 use crate::backend::{CallError, Completion, Event, Sink, SinkClosed};
 
@@ -70,7 +71,7 @@ impl PostgresSession {
                 .await
                 .map_err(|error| ended(part.reply.error.take(), error))?;
             match message {
-                Message::ParseComplete => part.reply.parsed = true,
+                Message::ParseComplete | Message::BindComplete => part.reply.taken = true,
                 Message::NoData => part.reply.described = true,
                 Message::RowDescription(body) => {
                     part.reply.columns = rows::columns(&body);
@@ -104,7 +105,7 @@ impl PostgresSession {
                     });
                 }
                 Message::ErrorResponse(body) => {
-                    let found = report::read(&body);
+                    let found = report::read_of(&body, part.reply.taken);
                     self.note(&found);
                     part.reply.error.get_or_insert(found);
                     if !ready {

@@ -27,6 +27,9 @@ mod session;
 mod settle;
 mod sqlstate;
 mod statements;
+#[cfg(test)]
+mod tests;
+mod text;
 mod value;
 mod wire;
 

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{
     rows::Shape,
-    run::is_procedural,
+    text::is_procedural,
     value::{self, Argument},
 };
 use crate::{
@@ -250,18 +250,19 @@ fn behind_comment(mut rest: &str) -> &str {
     rest
 }
 
-/// A statement's first word in upper case, behind blanks and comments.
+/// A statement's first word in upper case, behind blanks, comments and empty statements.
 pub(super) fn first_word(sql: &str) -> String {
-    let mut rest = sql.trim_start();
+    let blank = |letter: char| letter.is_whitespace() || letter == ';';
+    let mut rest = sql.trim_start_matches(blank);
     loop {
         let after = if let Some(comment) = rest.strip_prefix("--") {
-            comment.split_once('\n').map_or("", |(_, after)| after)
+            comment.split_once(['\n', '\r']).map_or("", |(_, after)| after)
         } else if let Some(comment) = rest.strip_prefix("/*") {
             behind_comment(comment)
         } else {
             break;
         };
-        rest = after.trim_start();
+        rest = after.trim_start_matches(blank);
     }
     let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
     word.to_ascii_uppercase()

@@ -14,3 +14,17 @@ pub(super) fn read(body: &ErrorResponseBody) -> Report {
     }
     Report::read(found.iter().map(|(letter, text)| (*letter, text.as_slice())))
 }
+
+/// Reads what a prepared statement was answered. Only one that was not `taken` can have become stale: what it does
+/// itself may fail with the same codes.
+pub(super) fn read_of(body: &ErrorResponseBody, taken: bool) -> Report {
+    let mut report = read(body);
+    report.stale = !taken && is_outdated(&report);
+    report
+}
+
+/// The server says that it does not have the statement any more, or that its columns have changed.
+fn is_outdated(report: &Report) -> bool {
+    let changed = report.sqlstate == "0A000" && report.message.contains("cached plan");
+    changed || report.sqlstate == "26000"
+}

@@ -16,6 +16,7 @@ use super::{
     session::{PostgresSession, lost},
     sqlstate::Report,
     statements::{Key, Prepared},
+    text::{is_procedural, sets_how_literals_are_read},
     value::Format,
     wire::Status,
 };
@@ -44,8 +45,8 @@ pub(super) struct Reply {
     /// The last statement's command tag, such as `UPDATE 3`.
     pub(super) tag: String,
     pub(super) error: Option<Report>,
-    /// The server has taken the statement's text.
-    pub(super) parsed: bool,
+    /// The server has taken the statement's text, or its arguments for one that it has: what is stale it refuses before.
+    pub(super) taken: bool,
     pub(super) columns: Option<Columns>,
     /// The server has said what the statement returns.
     pub(super) described: bool,
@@ -64,8 +65,8 @@ impl PostgresSession {
     ) -> Result<Completion, CallError> {
         let mut frames = Frames::new(sink, statement.shape);
         let mut reply = self.attempt(&statement, &mut frames).await?;
-        let kept = reply.error.as_ref().is_some_and(is_outdated) && !reply.parsed;
-        if kept && self.wire.status() == Status::Idle {
+        let stale = reply.error.as_ref().is_some_and(|report| report.stale);
+        if stale && self.wire.status() == Status::Idle {
             reply = self.attempt(&statement, &mut frames).await?;
         }
         let procedural = is_procedural(&statement.sql);
@@ -78,7 +79,7 @@ impl PostgresSession {
         if let Some(columns) = sent.prepared.columns.clone() {
             frames.begin(columns);
         }
-        let reply = self.answers(frames).await?;
+        let reply = self.answers(frames, false).await?;
         self.remember(sent, &reply);
         self.statements.settle();
         Ok(reply)
@@ -92,8 +93,12 @@ impl PostgresSession {
             sql: statement.sql.as_str().into(),
             types,
         };
+        if self.wire.reads_otherwise() || self.reads_otherwise {
+            self.statements.abandon_all();
+        }
         let known = self.statements.find(&key);
         let fresh = known.is_none();
+        self.reads_otherwise |= fresh && sets_how_literals_are_read(&key.sql);
         let prepared = known.unwrap_or_else(|| Prepared {
             name: self.statements.name(&key),
             columns: None,
@@ -138,7 +143,7 @@ impl PostgresSession {
         if fresh && reply.described {
             prepared.columns.clone_from(&reply.columns);
             self.statements.keep(key, prepared);
-        } else if !fresh && reply.error.as_ref().is_some_and(is_outdated) {
+        } else if !fresh && reply.error.as_ref().is_some_and(|report| report.stale) {
             self.statements.forget(&key);
         }
         if matches!(reply.tag.as_str(), "DISCARD ALL" | "DEALLOCATE ALL") {
@@ -154,10 +159,11 @@ impl PostgresSession {
         shape: Shape,
         sink: &mut Sink,
     ) -> Result<Completion, CallError> {
+        self.reads_otherwise |= sets_how_literals_are_read(sql);
         frontend::query(sql, self.wire.queue()).map_err(|error| lost(error.into()))?;
         self.wire.expect_ready();
         let mut frames = Frames::new(sink, shape);
-        let reply = self.answers(&mut frames).await?;
+        let reply = self.answers(&mut frames, true).await?;
         if name == "commit" && reply.tag == "ROLLBACK" {
             return Err(rolled_back());
         }
@@ -168,9 +174,12 @@ impl PostgresSession {
         self.complete(reply, name == "simple", frames.is_empty_json())
     }
 
-    /// Takes answers until the server is ready for more.
-    pub(super) async fn answers(&mut self, frames: &mut Frames<'_>) -> Result<Reply, CallError> {
-        let mut reply = Reply::default();
+    /// Takes answers until the server is ready for more. What came as text is `taken` from the beginning.
+    pub(super) async fn answers(&mut self, frames: &mut Frames<'_>, taken: bool) -> Result<Reply, CallError> {
+        let mut reply = Reply {
+            taken,
+            ..Reply::default()
+        };
         loop {
             if frames.is_waiting() && !self.wire.has_message() {
                 frames.flush().await.map_err(CallError::Sink)?;
@@ -196,7 +205,7 @@ impl PostgresSession {
     ) -> Result<(), CallError> {
         match message {
             Message::DataRow(body) => frames.add(&body).await.map_err(CallError::Sink)?,
-            Message::ParseComplete => reply.parsed = true,
+            Message::ParseComplete | Message::BindComplete => reply.taken = true,
             Message::NoData => reply.described = true,
             Message::RowDescription(body) => {
                 let columns = rows::columns(&body);
@@ -211,7 +220,7 @@ impl PostgresSession {
                 frames.end(affected(&reply.tag)).await.map_err(CallError::Sink)?;
             }
             Message::ErrorResponse(body) => {
-                let report = report::read(&body);
+                let report = report::read_of(&body, reply.taken);
                 self.note(&report);
                 reply.error.get_or_insert(report);
             }
@@ -306,21 +315,6 @@ pub(super) fn affected(tag: &str) -> i64 {
     }
 }
 
-/// The server says that it does not have the statement any more, or that its columns have changed.
-fn is_outdated(report: &Report) -> bool {
-    let changed = report.sqlstate == "0A000" && report.message.contains("cached plan");
-    changed || report.sqlstate == "26000"
-}
-
-/// Whether a statement may commit parts of its work before it fails.
-pub(super) fn is_procedural(sql: &str) -> bool {
-    match plan::first_word(sql).as_str() {
-        "CALL" | "DO" | "VACUUM" | "REINDEX" | "CLUSTER" => true,
-        "CREATE" | "DROP" | "ALTER" => sql.to_ascii_uppercase().contains("CONCURRENTLY"),
-        _ => false,
-    }
-}
-
 /// A COPY where none belongs. What ran all the same, such as the DELETE in a COPY of what it returns, is said.
 pub(super) fn misplaced(report: Option<&Report>, field: &str, message: &str, procedural: bool) -> CallError {
     let executed = report.map_or(Executed::Yes, |report| report.executed(procedural));
@@ -374,25 +368,5 @@ mod tests {
             "",
         ];
         assert_eq!(tags.map(affected), [5, 3, 0, 0, 7, 0, 0]);
-    }
-
-    #[test]
-    fn what_commits_by_itself_is_known() {
-        let proves_nothing = [
-            "call p()",
-            "  -- one\n-- two\n DO $$ $$",
-            "/* x */ vacuum t",
-            "/* a /* b */ select */ DO $$ $$",
-            "create index concurrently i on t(a)",
-        ];
-        assert!(proves_nothing.iter().all(|sql| is_procedural(sql)));
-        let rolled_back = [
-            "select 1",
-            "create index i on t(a)",
-            "insert into t values (1)",
-            "-- do",
-            "",
-        ];
-        assert!(!rolled_back.iter().any(|sql| is_procedural(sql)));
     }
 }

@@ -176,6 +176,9 @@ impl PostgresSession {
 
     /// Statements of no more use, and those that a dropped call may have left, go along with the wash.
     fn close_stale(&mut self) -> Result<(), SessionLost> {
+        if std::mem::take(&mut self.reads_otherwise) {
+            self.statements.abandon_all();
+        }
         self.statements.break_off();
         for name in self.statements.take_stale() {
             let closed = frontend::close(b'S', &name, self.wire.queue());

@@ -131,6 +131,10 @@ const CLASSES: &[Row] = &[
     row("XX", Code::Internal, "internal error of the server"),
 ];
 
+/// What a stale statement of the broker's is instead, whatever its SQLSTATE.
+const STALE: (Code, Option<Duration>) = (Code::Aborted, Some(Duration::from_millis(50)));
+const RETRY: &str = "what the statement uses has changed since it was prepared: retry the transaction";
+
 /// All else: a code of an extension's or of the caller's own, of which nothing is known.
 const OTHER: Row = row("", Code::Unknown, "any other, such as a function's own");
 
@@ -178,6 +182,8 @@ pub(crate) struct Report {
     pub(crate) message: String,
     /// All else, by the key it has in an error's metadata, uncut.
     pub(crate) facts: BTreeMap<&'static str, String>,
+    /// The broker's own prepared statement is of no use any more: not the caller's fault, and gone at the next try.
+    pub(crate) stale: bool,
 }
 
 impl Report {
@@ -212,8 +218,12 @@ impl Report {
 
     /// The error as the broker's callers get it, bounded in size.
     #[must_use]
-    pub(crate) fn into_error(self) -> BackendError {
-        let row = lookup(&self.sqlstate);
+    pub(crate) fn into_error(mut self) -> BackendError {
+        let mut row = lookup(&self.sqlstate);
+        if self.stale {
+            (row.code, row.retry_after) = STALE;
+            self.facts.insert("hint", RETRY.to_owned());
+        }
         let mut metadata = BTreeMap::new();
         let mut left = FACTS;
         let mut add = |key: &'static str, text: &str| {

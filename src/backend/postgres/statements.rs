@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use lru::LruCache;
 
-use super::rows::Columns;
+use super::{rows::Columns, text::may_be_kept};
 
 /// What makes two uses the same statement: the text, and the types that the caller gave its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +52,7 @@ impl Statements {
 
     /// A name for a new statement: empty, which the server replaces at every use, for one that is not kept.
     pub(super) fn name(&mut self, key: &Key) -> Arc<str> {
-        if self.kept.is_none() || key.sql.len() > MAX_SQL {
+        if self.kept.is_none() || key.sql.len() > MAX_SQL || !may_be_kept(&key.sql) {
             return Arc::from("");
         }
         self.numbered += 1;
@@ -127,7 +127,7 @@ mod tests {
 
     fn key(sql: &str) -> Key {
         Key {
-            sql: Arc::from(sql),
+            sql: format!("select {sql}").into(),
             types: Box::default(),
         }
     }
@@ -180,11 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_without_a_cache_nor_of_a_long_text() {
+    fn nothing_is_kept_without_a_cache_nor_of_a_long_text_or_a_moment() {
         let mut statements = Statements::new(0);
         assert_eq!(&*keep(&mut statements, "a"), "");
         assert!(statements.find(&key("a")).is_none());
         let mut statements = Statements::new(2);
         assert_eq!(&*keep(&mut statements, &"a".repeat(MAX_SQL + 1)), "");
+        assert_eq!(&*keep(&mut statements, "'now'::date"), "");
     }
 }

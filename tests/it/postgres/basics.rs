@@ -136,25 +136,3 @@ async fn batch_stands_together_or_each_for_itself() {
         (&json!(2), &json!([{ "one": 1 }]))
     );
 }
-
-#[tokio::test]
-async fn kept_statement_survives_a_change_of_its_table() {
-    let mut stage = Stage::with(1).await;
-    stage
-        .one("execute", json!({ "sql": "create table t (a int)" }))
-        .await
-        .unwrap();
-    stage
-        .one("execute", json!({ "sql": "insert into t values (1)" }))
-        .await
-        .unwrap();
-    assert_eq!(stage.rows("select * from t").await, json!([{ "a": 1 }]));
-    stage
-        .one("execute", json!({ "sql": "alter table t add b text" }))
-        .await
-        .unwrap();
-    assert_eq!(
-        stage.rows("select * from t").await,
-        json!([{ "a": 1, "b": null }])
-    );
-}
