@@ -10,10 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use sublet::proto::{event, pool_spec::Backend, postgres_backend::Reset};
 use tokio::time::timeout;
 
-use super::{
-    Stage, definition,
-    holder::{Opened, events},
-};
+use super::{Stage, definition, opened::Opened, staged::events};
 use crate::support::{app::App, calls::*, postgres::Database};
 
 /// What every database of these tests has. `leave` runs what it is given; `evil` is a schema to be looked up in.
@@ -307,7 +304,7 @@ impl Cage {
                 }
             }
             Holder::Opened => {
-                let mut opened = Opened::of(&mut self.stage.broker, "db").await;
+                let mut opened = Opened::on(&mut self.stage.broker, "db").await;
                 for sql in script {
                     opened.begin("simple", &json!({ "sql": sql }).to_string(), false);
                     drop(opened.answer().await);
@@ -319,7 +316,7 @@ impl Cage {
                 match end {
                     CancelledOpen => drop(opened),
                     Cancelled => {
-                        opened.cancel();
+                        opened.cancel_latest();
                         opened.finish().await;
                     }
                     _ => opened.finish().await,

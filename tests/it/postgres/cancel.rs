@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sublet::proto::{ExecuteRequest, ExecuteStreamRequest, RevokeLeaseRequest};
 use tokio::time::timeout;
 
-use super::{Stage, holder::Opened};
+use super::{Stage, opened::Opened};
 use crate::support::calls::*;
 
 /// Loops, unless `SUBLET_SOAK_CANCELS` says otherwise.
@@ -180,12 +180,12 @@ async fn end_leased(stage: &mut Stage, dice: &mut Dice, request: ExecuteRequest,
 }
 
 async fn end_opened(stage: &mut Stage, dice: &mut Dice, request: ExecuteRequest, way: &str) {
-    let mut opened = Opened::of(&mut stage.broker, "db").await;
+    let mut opened = Opened::on(&mut stage.broker, "db").await;
     let way = format!("{way}, {}", request.operation.as_ref().unwrap().name);
-    opened.begin_operation(request.operation.unwrap());
+    opened.call(request.operation.unwrap(), false, false);
     a_while(dice).await;
     if way.contains("cancelled") {
-        opened.cancel();
+        opened.cancel_latest();
         drop(opened.answer().await);
         opened.begin("query", r#"{"sql":"select 'mine' as tag","rows":"json"}"#, false);
         let answer = opened.answer().await;

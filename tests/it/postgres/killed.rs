@@ -11,7 +11,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{Stage, definition, holder::Opened};
+use super::{Stage, definition, opened::Opened};
 use crate::support::{app::App, calls::*, postgres::Database};
 
 /// Where the client's broker is, and what kind of lease it takes.
@@ -49,7 +49,7 @@ async fn client_in_a_transaction() {
     let Ok(address) = env::var(BROKER) else { return };
     let mut broker = broker(&address);
     if env::var(KIND).unwrap() == "stream" {
-        let mut opened = Opened::of(&mut broker, "db").await;
+        let mut opened = Opened::on(&mut broker, "db").await;
         for (name, params) in [("begin", "{}"), ("execute", INSERT)] {
             opened.begin(name, params, false);
             opened.answer().await.unwrap();

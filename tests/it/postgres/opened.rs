@@ -1,10 +1,11 @@
-//! A caller with an open session, who keeps to the credit that he is given.
+//! A caller with an open session. He keeps to the credit that he is given, unless he is told to push; most name their
+//! calls by number, and those who make one at a time mean the latest.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use sublet::proto::{
-    Call, CancelCall, Input, Open, OpenSessionRequest, OpenSessionResponse, Operation,
+    Call, CancelCall, Input, Lease, Open, OpenSessionRequest, OpenSessionResponse, Operation,
     open_session_request::Message as Sent, open_session_response::Message,
 };
 use tokio::sync::mpsc;
@@ -13,8 +14,9 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::staged::PATIENCE;
 use crate::support::calls::*;
 
-/// The caller's end.
+/// The caller's end. Dropped, the session is reset; see [`Opened::finish`].
 pub struct Opened {
+    pub lease: Lease,
     out: mpsc::UnboundedSender<OpenSessionRequest>,
     answers: tonic::Streaming<OpenSessionResponse>,
     credit: BTreeMap<u64, usize>,
@@ -35,8 +37,11 @@ impl Opened {
         let answers = broker.open_session(UnboundedReceiverStream::new(messages)).await;
         let mut answers = answers.unwrap().into_inner();
         let opened = answers.message().await.unwrap().unwrap();
-        assert!(matches!(opened.message, Some(Message::Opened(_))), "{opened:?}");
+        let Some(Message::Opened(opened)) = opened.message else {
+            panic!("not opened: {opened:?}")
+        };
         Self {
+            lease: opened.lease.unwrap(),
             out,
             answers,
             credit: BTreeMap::new(),
@@ -127,5 +132,41 @@ impl Opened {
 
     fn input(&self, call_id: u64, data: Bytes, last: bool) {
         self.send(Sent::Input(Input { call_id, data, last }));
+    }
+
+    /// Begins a call, which input may follow.
+    pub fn begin(&mut self, name: &str, params: &str, more_input: bool) {
+        self.call(operation(name, params), false, more_input);
+    }
+
+    /// A part of the latest call's input, credit or not.
+    pub fn push(&self, data: impl Into<Bytes>) {
+        self.input(self.last_id, data.into(), false);
+    }
+
+    pub fn cancel_latest(&self) {
+        self.cancel(self.last_id);
+    }
+
+    /// What the latest call was answered, as text: its result, or its error.
+    pub async fn answer(&mut self) -> Result<String, String> {
+        loop {
+            let (id, answer) = self.next().await.unwrap();
+            assert!(id <= self.last_id, "{id}: {answer:?}");
+            match answer {
+                _ if id > 0 && id < self.last_id => {}
+                Message::Error(error) => return Err(format!("{} {}", error.code, error.message)),
+                other => return Ok(format!("{other:?}")),
+            }
+        }
+    }
+
+    /// Waits until the latest call may send input: it runs then.
+    pub async fn credit(&mut self) {
+        while !self.credit.contains_key(&self.last_id) {
+            if let Some((_, Message::Error(error))) = self.any().await {
+                panic!("{error:?}");
+            }
+        }
     }
 }

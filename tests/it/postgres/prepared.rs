@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sublet::proto::postgres_backend::Reset;
 
-use super::{Stage, holder::Opened};
+use super::{Stage, opened::Opened};
 use crate::support::calls::*;
 
 const HONEST: &str = "select 'honest' as said";
@@ -106,14 +106,14 @@ async fn copy_that_is_left_in_the_middle_leaves_nothing() {
         .unwrap();
     for (turn, rows) in [0, 1, 1000, 20_000].into_iter().enumerate() {
         for way in ["cancelled", "dropped"] {
-            let mut opened = Opened::of(&mut stage.broker, "db").await;
+            let mut opened = Opened::on(&mut stage.broker, "db").await;
             let session = opened.lease.session_id.clone();
             opened.begin("copy_in", r#"{"sql":"copy t from stdin"}"#, true);
             opened.credit().await;
-            opened.feed("7\tleft\n".repeat(rows), false);
+            opened.push("7\tleft\n".repeat(rows));
             match way {
                 "cancelled" => {
-                    opened.cancel();
+                    opened.cancel_latest();
                     opened.answer().await.unwrap_err();
                     opened.begin("query", r#"{"sql":"select 'mine' as tag","rows":"json"}"#, false);
                     assert!(opened.answer().await.unwrap().contains("mine"));

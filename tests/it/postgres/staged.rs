@@ -93,6 +93,16 @@ pub async fn stream(
     Ok(broker.execute_stream(request).await?.into_inner())
 }
 
+/// Everything that a streamed call says.
+pub async fn events(broker: &mut Broker, request: ExecuteRequest) -> Result<Vec<Event>, Status> {
+    let mut events = stream(broker, request).await?;
+    let mut all = Vec::new();
+    while let Some(event) = next(&mut events).await? {
+        all.push(event);
+    }
+    Ok(all)
+}
+
 /// The next event of a stream.
 pub async fn next(
     events: &mut tonic::Streaming<sublet::proto::ExecuteStreamResponse>,

@@ -6,7 +6,7 @@ use sublet::proto::event::Event;
 use crate::{
     postgres::{
         Stage,
-        staged::{next, stream},
+        staged::{events, next, stream},
     },
     support::calls::*,
 };
@@ -31,31 +31,42 @@ async fn unary_answer_that_is_too_large_is_refused_and_its_session_used_again() 
 }
 
 #[tokio::test]
-async fn row_larger_than_a_message_is_told_as_that() {
+async fn row_larger_than_a_message_is_told_as_that_and_not_to_be_streamed() {
     let mut stage = Stage::with(1).await;
-    for (shape, mib) in [("typed", 5), ("json", 5), ("typed", 65)] {
-        let sql = format!("select repeat('x', {mib} * 1024 * 1024)");
-        let params = json!({ "sql": sql, "rows": shape });
-        let refused = stage.one("query", params.clone()).await.unwrap_err();
-        assert_eq!(
-            reason(&refused),
-            "RESPONSE_TOO_LARGE",
-            "{shape} {mib}: {refused:?}"
-        );
-        let request = one_shot("db", "query", &params.to_string());
-        let mut events = stream(&mut stage.broker, request).await.unwrap();
-        let refused = loop {
-            match next(&mut events).await {
-                Ok(Some(Event::Accepted(_) | Event::Rows(_))) => {}
-                Ok(other) => panic!("{other:?}"),
-                Err(refused) => break refused,
-            }
-        };
-        assert_eq!(
-            reason(&refused),
-            "RESPONSE_TOO_LARGE",
-            "{shape} {mib}: {refused:?}"
-        );
+    let row = |mib: u32, shape: &str| {
+        let sql = format!("select repeat('x', {mib} * 1024 * 1024) as v");
+        json!({ "sql": sql, "rows": shape })
+    };
+    let batch = json!({ "statements": [row(2, "json")] });
+    for (name, params, wanted) in [
+        (
+            "query",
+            row(5, "typed"),
+            "one row of the answer is larger than 4128768 bytes",
+        ),
+        (
+            "query",
+            row(5, "json"),
+            "one row of the answer is larger than 4128768 bytes",
+        ),
+        (
+            "query",
+            row(65, "typed"),
+            "one row of the answer is larger than 67108864 bytes",
+        ),
+        (
+            "batch",
+            batch,
+            "one statement's rows in a batch are larger than 1048576 bytes",
+        ),
+    ] {
+        let unary = stage.one(name, params.clone()).await.unwrap_err();
+        let request = one_shot("db", name, &params.to_string());
+        let streamed = events(&mut stage.broker, request).await.unwrap_err();
+        for refused in [unary, streamed] {
+            assert_eq!(reason(&refused), "RESPONSE_TOO_LARGE", "{refused:?}");
+            assert_eq!(refused.message(), wanted);
+        }
         assert_eq!(stage.rows("select 1 as one").await, json!([{ "one": 1 }]));
     }
 }
