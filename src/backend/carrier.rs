@@ -34,6 +34,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier<T> {
         Ok(Self::Tls(Box::new(stream)))
     }
 
+    /// The socket beneath it all, to look at.
+    pub(super) fn look(&self) -> &T {
+        match self {
+            Self::Plain(io) => io.look(),
+            Self::Tls(io) => io.get_ref().0.look(),
+        }
+    }
+
     /// The socket beneath it all.
     pub(super) fn socket(&mut self) -> &mut T {
         match self {

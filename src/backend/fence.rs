@@ -29,8 +29,10 @@ pub struct Fence {
     writing: Mutex<Watchers>,
     /// Bytes handed over so far, by anyone.
     sent: AtomicU64,
-    /// Bytes that came back so far.
+    /// Bytes that came back so far, and looks at a fence at rest.
     received: AtomicU64,
+    /// Silence is as it should be.
+    at_rest: AtomicBool,
     shut: Notify,
 }
 
@@ -127,9 +129,19 @@ impl Fence {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Changes whenever bytes move either way: no change for long is a stall.
+    /// Says whether silence is as it should be from now on: nothing is owed in either direction, so that however long
+    /// it lasts, it is no stall.
+    pub fn set_at_rest(&self, at_rest: bool) {
+        self.at_rest.store(at_rest, Ordering::Relaxed);
+    }
+
+    /// Changes whenever bytes move either way, and at each look while the fence is at rest: no change for long is a
+    /// stall.
     #[must_use]
     pub fn progress(&self) -> u64 {
+        if self.at_rest.load(Ordering::Relaxed) {
+            self.note_received(1);
+        }
         self.sent().wrapping_add(self.received.load(Ordering::Relaxed))
     }
 }
@@ -211,6 +223,11 @@ impl<T> FencedIo<T> {
             inner,
             line: Line { fence, state },
         }
+    }
+
+    /// What is beneath the fence, to look at.
+    pub(crate) const fn look(&self) -> &T {
+        &self.inner
     }
 
     /// What is beneath the fence: to be looked at or moved, not to be written to.
@@ -341,6 +358,18 @@ mod tests {
         io.line().count();
         io.write_all(b"call").await.unwrap();
         assert_eq!((fence.sent(), fence.progress()), (4, 9));
+    }
+
+    #[test]
+    fn silence_is_progress_while_it_is_as_it_should_be() {
+        let fence = Fence::default();
+        let before = fence.progress();
+        assert_eq!(fence.progress(), before);
+        fence.set_at_rest(true);
+        assert_ne!(fence.progress(), fence.progress());
+        assert_eq!(fence.sent(), 0);
+        fence.set_at_rest(false);
+        assert_eq!(fence.progress(), fence.progress());
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ mod carrier;
 mod echo;
 mod endpoint;
 mod fence;
+mod hex;
 mod http;
 mod operation;
 mod postgres;
@@ -15,6 +16,7 @@ pub mod secrets;
 mod sink;
 mod socket;
 mod span;
+mod tcp;
 mod tls;
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -43,7 +43,7 @@ pub(super) struct Asked<'a> {
     pub(super) on: bool,
     /// What certificates must be for, unless it names another.
     pub(super) host: &'a str,
-    /// The protocol to agree on.
+    /// The protocol to agree on; empty for none.
     pub(super) alpn: &'static [u8],
 }
 
@@ -108,7 +108,9 @@ impl TlsPlan {
         secrets: &Secrets,
     ) -> Result<TlsStream<T>, DialError> {
         let mut config = ClientConfig::clone(&*self.config(secrets).await?);
-        config.alpn_protocols = vec![self.alpn.to_vec()];
+        if !self.alpn.is_empty() {
+            config.alpn_protocols = vec![self.alpn.to_vec()];
+        }
         let connector = TlsConnector::from(Arc::new(config));
         let connected = connector.connect(self.name.clone(), io).await;
         connected.map_err(|error| tls_fault(&error))
@@ -150,7 +152,7 @@ fn system_config() -> Result<Arc<ClientConfig>, DialError> {
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(DialError::permanent(
-            "the system has no certificate authorities: install ca-certificates, or set http.tls.ca_file",
+            "the system has no certificate authorities: install ca-certificates, or set tls.ca_file",
         ));
     }
     trusting(roots)

@@ -30,8 +30,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("lib", &["*"]),
 ];
 
-/// `pool` knows sessions by backend's traits only, so that a new kind touches no pool.
-const KINDS: [&str; 4] = ["echo", "http", "registry", "secrets"];
+/// `pool`, `lease` and `broker` know sessions by backend's traits only, so that a new kind touches none of them.
+const KINDS: [&str; 6] = ["echo", "http", "postgres", "registry", "secrets", "tcp"];
 
 /// `grpc` puts these modules' values on the wire, and `catalog` makes leases' bounds of definitions; what acts on
 /// sessions and leases is reached through a use case only.
@@ -152,9 +152,10 @@ fn objection(module: &str, allowed: &[&str], found: &Use<'_>) -> Option<String> 
             )
         });
     }
-    if module == "pool" && target == "backend" && KINDS.contains(&found.item) {
+    let by_traits = ["pool", "lease", "broker"].contains(&module);
+    if by_traits && target == "backend" && KINDS.contains(&found.item) {
         return Some(format!(
-            "pool may not use backend::{}, only the traits beside it",
+            "{module} may not use backend::{}, only the traits beside it",
             found.item
         ));
     }
@@ -212,6 +213,7 @@ fn each_layering_rule_can_fail() {
     let bad = [
         ("src/pool/shell.rs", "use crate::store::Store;"),
         ("src/pool/shell.rs", "use crate::backend::{Backend, echo::Echo};"),
+        ("src/broker/call.rs", "use crate::backend::tcp::TcpSession;"),
         ("src/lease/table.rs", "fn a() { crate::pool::Pool::start() }"),
         ("src/lease/table.rs", "use super::super::pool::Pool;"),
         ("src/lease/mod.rs", "use super::pool::Pool;"),

@@ -145,20 +145,6 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawVal
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Bytes written as pairs of hexadecimal digits.
-pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
-    let pair = |pair: &[u8]| match pair {
-        [high, low] => Some((digit(*high)? << 4) | digit(*low)?),
-        _ => None,
-    };
-    text.as_bytes().chunks(2).map(pair).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,14 +180,5 @@ mod tests {
         assert_eq!(envelope.json.unwrap().get(), "null");
         assert!(serde_json::from_str::<Envelope>("{}").unwrap().json.is_none());
         assert!(serde_json::from_str::<Envelope>(r#"{"jsn":1}"#).is_err());
-    }
-
-    #[test]
-    fn hex_is_pairs_of_digits() {
-        assert_eq!(from_hex("00fFa0"), Some(vec![0, 255, 160]));
-        assert_eq!(from_hex(""), Some(Vec::new()));
-        for text in ["0", "0g", "é"] {
-            assert_eq!(from_hex(text), None, "{text}");
-        }
     }
 }

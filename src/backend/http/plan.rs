@@ -7,11 +7,11 @@ use http_body::Body as _;
 use super::{
     definition::Target,
     headers::{self, Whose},
-    params::{Envelope, from_hex},
+    params::Envelope,
     payload::Payload,
 };
 use crate::{
-    backend::{Body, BodyReader, Operation},
+    backend::{Body, BodyReader, Operation, hex},
     error::Faults,
 };
 
@@ -219,7 +219,7 @@ fn read_body(envelope: &Envelope, operation: &Operation, faults: &mut Faults) ->
         Body::Stream(_) => Some(Bytes::new()),
     };
     let hex = envelope.hex.as_deref().map(|text| {
-        from_hex(text).unwrap_or_else(|| {
+        hex::decode(text).unwrap_or_else(|| {
             faults.add("params.hex", "must be pairs of hexadecimal digits");
             Vec::new()
         })

@@ -11,7 +11,9 @@ use crate::{
     error::Faults,
     proto::{
         EchoBackend, Endpoint, Health, HttpBackend, LeasePolicy, Pool, PoolSpec, PostgresBackend, Queue,
-        SecretRef, Sizing, Timeouts, Tls, pool_spec::Backend, postgres_backend::Reset, secret_ref::Source,
+        SecretRef, Sizing, TcpBackend, TcpBytes, TcpFraming, TcpPrefix, TcpReset, TcpStep, Timeouts, Tls,
+        pool_spec::Backend, postgres_backend::Reset, secret_ref::Source, tcp_bytes::Written,
+        tcp_framing::Ends, tcp_reset::How, tcp_step::Step,
     },
 };
 
@@ -101,7 +103,7 @@ fn every_unknown_key_and_every_misfit_is_told_with_its_path() {
         "breaker": {},
     }));
     insta::assert_snapshot!(told.join("\n"), @r"
-    pools[2].spec.breaker: is not known here; known are `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`
+    pools[2].spec.breaker: is not known here; known are `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`, `tcp`
     pools[2].spec.echo.delay: is not known here; known are `dial_delay`
     pools[2].spec.endpoints[1].adress: is not known here; known are `name`, `address`
     pools[2].spec.endpoints[1].name: must be text
@@ -208,7 +210,7 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
 
 fn backend() -> impl Strategy<Value = Backend> {
     let echo = span().prop_map(|dial_delay| Backend::Echo(EchoBackend { dial_delay }));
-    prop_oneof![echo, http(), postgres()]
+    prop_oneof![echo, http(), postgres(), tcp()]
 }
 
 fn secret() -> impl Strategy<Value = SecretRef> {
@@ -273,6 +275,41 @@ fn postgres() -> impl Strategy<Value = Backend> {
             })
         },
     )
+}
+
+fn typed() -> impl Strategy<Value = TcpBytes> {
+    let written = prop_oneof![text().prop_map(Written::Text), text().prop_map(Written::Hex)];
+    prop::option::of(written).prop_map(|written| TcpBytes { written })
+}
+
+fn tcp() -> impl Strategy<Value = Backend> {
+    let prefix = (any::<u32>(), 0..3, any::<bool>()).prop_map(|(bytes, order, counts_itself)| TcpPrefix {
+        bytes,
+        order,
+        counts_itself,
+    });
+    let ends = prop_oneof![
+        typed().prop_map(Ends::Delimiter),
+        any::<u32>().prop_map(Ends::Length),
+        prefix.prop_map(Ends::Prefix)
+    ];
+    let framing = prop::option::of(prop::option::of(ends).prop_map(|ends| TcpFraming { ends }));
+    let step = prop_oneof![typed().prop_map(Step::Send), secret().prop_map(Step::SendSecret)];
+    let greeting = prop::collection::vec(step.prop_map(|step| TcpStep { step: Some(step) }), 0..3);
+    let keep = prop::option::of((0..3).prop_map(|keep| TcpReset {
+        how: Some(How::Keep(keep)),
+    }));
+    let tcp = (prop::option::of(tls()), framing, number(), greeting, keep);
+    tcp.prop_map(|(tls, framing, max_message_bytes, greeting, reset)| {
+        Backend::Tcp(TcpBackend {
+            tls,
+            framing,
+            max_message_bytes,
+            greeting,
+            health: None,
+            reset,
+        })
+    })
 }
 
 fn definition() -> impl Strategy<Value = PoolSpec> {
