@@ -43,7 +43,7 @@ async fn asked(Question { address, service }: &Question) -> Result<String, Exit>
 }
 
 /// The address to dial: a broker that listens on every address is asked on loopback.
-fn reachable(address: &str) -> String {
+pub(super) fn reachable(address: &str) -> String {
     match address.parse::<SocketAddr>() {
         Ok(mut address) if address.ip().is_unspecified() => {
             let loopback = if address.is_ipv4() { "127.0.0.1" } else { "::1" };

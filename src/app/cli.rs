@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -12,6 +12,7 @@ Examples:
   sublet serve                      a broker on 127.0.0.1:50051, its pools kept in ./sublet-data
   SUBLET_DATABASE_URL=postgres://sublet@db/sublet sublet serve --log-format json
   sublet health --service pools/payments
+  sublet tunnel --pool cache --listen 127.0.0.1:6379
   sublet proto export ./protos      the protos, to generate clients from
 
 Exit codes: 0 well, 1 what was asked about is not well, 64 wrong command line or configuration,
@@ -39,6 +40,8 @@ pub(super) enum Command {
     },
     /// Ask a running broker whether it, a service or a pool is serving; exit code 0 if so, else 1.
     Health(Question),
+    /// Carry local TCP connections over sessions of a tcp pool, for programs that know nothing of Sublet.
+    Tunnel(TunnelFlags),
     /// Work with the protos that this broker speaks.
     #[command(subcommand)]
     Proto(Proto),
@@ -58,6 +61,33 @@ pub(super) struct Question {
     /// What to ask about: nothing for the broker itself, sublet.v1.BrokerService, pools/NAME.
     #[arg(long, value_name = "NAME", default_value = "")]
     pub(super) service: String,
+}
+
+/// What to carry, and where.
+///
+/// Each connection waits for a session as any caller does, and has it for itself until it ends; then the session is
+/// closed. If there is none to be had, the connection is closed and the reason logged. SIGINT or SIGTERM: no more
+/// connections are accepted, and those that are open go on to their end; a second one cuts them.
+#[derive(Debug, Args)]
+pub(super) struct TunnelFlags {
+    /// The pool, of kind `tcp`. Its sizing and queue say how many connections are open and how many wait; its
+    /// `lease.max_duration` (1 h unless set), and at most 24 h, how long one lasts.
+    #[arg(long, value_name = "NAME")]
+    pub(super) pool: String,
+    /// Where programs connect; port 0 takes a free one, which the first line tells.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(super) listen: SocketAddr,
+    /// The broker's address.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "SUBLET_LISTEN",
+        default_value = "127.0.0.1:50051"
+    )]
+    pub(super) broker: String,
+    /// Allow a listener that other machines can reach: whoever reaches it uses the pool's sessions.
+    #[arg(long)]
+    pub(super) insecure: bool,
 }
 
 #[derive(Debug, Subcommand)]

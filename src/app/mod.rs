@@ -9,6 +9,7 @@ mod pool_health;
 mod protos;
 mod running;
 mod serve;
+mod tunnel;
 
 use std::{
     ffi::OsString,
@@ -50,6 +51,7 @@ fn obey(command: Command) -> Result<(), Exit> {
             say(&format!("{} is fine\n", file.display()))
         }
         Command::Health(question) => say(&check::ask(&question)?),
+        Command::Tunnel(flags) => tunnel::run(&flags),
         Command::Proto(Proto::Export { dir }) => {
             protos::export(&dir)
                 .map_err(|error| Exit::unavailable(format!("cannot write to {}", dir.display()), error))?;

@@ -34,8 +34,8 @@ async fn serve(config: Config) -> Result<(), Exit> {
         .await
 }
 
-/// Counts the signals that ask the broker to stop.
-fn signals() -> Result<watch::Receiver<u32>, Exit> {
+/// Counts the signals that ask the program to stop.
+pub(super) fn signals() -> Result<watch::Receiver<u32>, Exit> {
     let listen = |kind| signal(kind).map_err(|error| Exit::internal("cannot listen for signals", error));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let (count, counted) = watch::channel(0);
@@ -52,6 +52,6 @@ fn signals() -> Result<watch::Receiver<u32>, Exit> {
 }
 
 /// Returns when `number` signals have come.
-async fn came(mut signals: watch::Receiver<u32>, number: u32) {
+pub(super) async fn came(mut signals: watch::Receiver<u32>, number: u32) {
     signals.wait_for(|count| *count >= number).await.ok();
 }

@@ -20,5 +20,6 @@ mod half_open;
 mod health;
 mod postgres;
 mod support;
+mod tcp;
 mod truth;
 mod wire;

@@ -7,3 +7,5 @@ pub mod http_peer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+#[allow(dead_code, reason = "each kind's tests use some of it")]
+pub mod redis;
