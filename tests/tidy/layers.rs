@@ -31,7 +31,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 /// `pool` knows sessions by backend's traits only, so that a new kind touches no pool.
-const KINDS: [&str; 4] = ["echo", "http", "registry", "secrets"];
+const KINDS: [&str; 6] = ["echo", "http", "postgres", "redis", "registry", "secrets"];
 
 /// `grpc` puts these modules' values on the wire, and `catalog` makes leases' bounds of definitions; what acts on
 /// sessions and leases is reached through a use case only.

@@ -7,3 +7,4 @@ pub mod http_peer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod redis;
