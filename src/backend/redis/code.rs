@@ -131,3 +131,104 @@ fn redirection(text: &str) -> Option<(&str, &str)> {
     let mut words = text.split(' ').skip(1);
     Some((words.next()?, words.next()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../../docs/backends/redis.md");
+
+    /// A code's name as gRPC writes it.
+    fn name(code: Code) -> String {
+        let mut name = String::new();
+        for c in format!("{code:?}").chars() {
+            if c.is_ascii_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(c.to_ascii_uppercase());
+        }
+        name
+    }
+
+    fn line(row: &Row) -> String {
+        let word = if row.word.is_empty() { "other" } else { row.word };
+        let retry = row
+            .retry_after
+            .map_or_else(String::new, |after| format!("{} ms", after.as_millis()));
+        let executed = if row.refusal { "no" } else { "yes" };
+        let code = name(row.code);
+        format!("| {word} | {code} | {retry} | {executed} | {} |\n", row.about)
+    }
+
+    #[test]
+    fn the_page_has_the_table_that_the_code_goes_by() {
+        let head = "| first word | gRPC code | retry after | executed | about |\n|---|---|---|---|---|\n";
+        let rows: String = ROWS.iter().chain([&OTHER]).map(line).collect();
+        assert!(
+            DOCUMENT.contains(&format!("{head}{rows}")),
+            "put this into docs/backends/redis.md:\n{head}{rows}"
+        );
+    }
+
+    #[test]
+    fn words_are_there_once_and_none_speaks_of_the_caller_s_login() {
+        assert!(ROWS.is_sorted_by_key(|row| row.word));
+        assert!(ROWS.iter().all(|row| row.code != Code::Unauthenticated));
+        // It promises that nothing was executed.
+        assert!(
+            ROWS.iter()
+                .all(|row| row.code != Code::Unavailable || row.refusal)
+        );
+    }
+
+    #[test]
+    fn an_error_begins_with_its_word_or_has_none() {
+        for (text, word) in [
+            ("WRONGTYPE Operation against", "WRONGTYPE"),
+            ("LOADING", "LOADING"),
+            ("MY-OWN_1 x", "MY-OWN_1"),
+            ("wrong", ""),
+            ("", ""),
+            (" ERR", ""),
+        ] {
+            assert_eq!(prefix(text), word, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_proves_nothing_where_a_script_may_have_spoken() {
+        let of = |text: &str, nature| {
+            let (error, executed) = judge(text.as_bytes(), nature);
+            (error.code, executed)
+        };
+        let loading = "LOADING Redis is loading";
+        assert_eq!(of(loading, Nature::Brief), (Code::Unavailable, Executed::No));
+        assert_eq!(of(loading, Nature::Script), (Code::Aborted, Executed::Yes));
+        assert_eq!(
+            of("READONLY You can't", Nature::Unknown),
+            (Code::FailedPrecondition, Executed::Yes)
+        );
+        assert_eq!(of("MINE own", Nature::Script), (Code::Unknown, Executed::Yes));
+    }
+
+    #[test]
+    fn a_redirection_says_where_to() {
+        let (error, executed) = judge(b"MOVED 3999 127.0.0.1:6381", Nature::Brief);
+        assert_eq!(executed, Executed::No);
+        let expected = [
+            ("address", "127.0.0.1:6381"),
+            ("redis_code", "MOVED"),
+            ("slot", "3999"),
+        ];
+        assert_eq!(
+            error.metadata,
+            expected.map(|(key, value)| (key, value.to_owned())).into()
+        );
+    }
+
+    #[test]
+    fn a_message_has_an_end() {
+        let (error, _) = judge("\u{e4}".repeat(5000).as_bytes(), Nature::Script);
+        assert_eq!(error.message.len(), MESSAGE);
+    }
+}

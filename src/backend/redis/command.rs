@@ -25,6 +25,7 @@ pub(super) enum Nature {
 const SUBSCRIBES: &str = "is answered without end: use the operation `subscribe`";
 const ENDLESS: &str = "is answered without end: connect to the server itself for it";
 const QUITS: &str = "closes the connection: release the lease instead";
+const DEBUGS: &str = "would leave the session in the debugger, which nothing undoes";
 const SILENT: &str = "has the server say nothing any more: no answer would ever come";
 
 /// Sorted by name. What is not [`Nature::Brief`] stands in the other lists.
@@ -59,7 +60,8 @@ pub(super) fn nature(args: &[Bytes]) -> Nature {
         "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE" => {
             Nature::Refused(SUBSCRIBES)
         }
-        "MONITOR" | "SYNC" | "PSYNC" => Nature::Refused(ENDLESS),
+        "SCRIPT" if word(args, 1) == "DEBUG" => Nature::Refused(DEBUGS),
+        "MONITOR" | "SYNC" | "PSYNC" | "REPLCONF" => Nature::Refused(ENDLESS),
         "QUIT" => Nature::Refused(QUITS),
         "CLIENT" => client(&word(args, 1)),
         "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" | "SELECT" | "AUTH" | "HELLO" | "RESET"
@@ -141,7 +143,14 @@ mod tests {
 
     #[test]
     fn what_would_be_answered_without_end_or_never_is_refused() {
-        for command in ["subscribe c", "MONITOR", "Quit", "client reply off", "PSYNC ? -1"] {
+        for command in [
+            "subscribe c",
+            "MONITOR",
+            "Quit",
+            "client reply off",
+            "PSYNC ? -1",
+            "SCRIPT debug yes",
+        ] {
             assert!(matches!(of(command), Nature::Refused(_)), "{command}");
         }
     }

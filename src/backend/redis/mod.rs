@@ -5,6 +5,11 @@
 //! [`subscribe`] sends it and takes the answers off the [`wire`], token by token ([`resp`]), and [`reply`] makes JSON of
 //! them. After it, [`settle`] brings the session to rest if the call was dropped, and cleans it for its next holder.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the protocol has many forms, and each place expects a few"
+)]
+
 mod code;
 mod command;
 mod connect;
@@ -16,6 +21,8 @@ mod run;
 mod session;
 mod settle;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;

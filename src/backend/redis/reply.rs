@@ -281,3 +281,83 @@ fn is_integer(digits: &[u8]) -> bool {
     let leading = digits.len() > 1 && digits.first() == Some(&b'0');
     !digits.is_empty() && !leading && digits.iter().all(u8::is_ascii_digit)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::backend::redis::resp;
+
+    fn written(text: &[u8], typed: bool) -> Result<String, SinkClosed> {
+        let mut incoming = BytesMut::from(text);
+        let mut writer = Writer::new(typed);
+        loop {
+            let token = resp::next(&mut incoming).unwrap().unwrap();
+            if writer.token(token)? {
+                assert!(incoming.is_empty(), "complete too early");
+                return Ok(writer.into_json());
+            }
+        }
+    }
+
+    #[test]
+    fn each_type_has_one_form() {
+        for (text, plain, typed) in [
+            ("*0\r\n", "[]", "[]"),
+            ("%0\r\n", "{}", "{}"),
+            ("~1\r\n:1\r\n", "[1]", r#"{"$set":[1]}"#),
+            (">2\r\n+a\r\n_\r\n", r#"["a",null]"#, r#"{"$push":["a",null]}"#),
+            ("*2\r\n*1\r\n#t\r\n*0\r\n", "[[true],[]]", "[[true],[]]"),
+            ("(-12\r\n", "-12", r#"{"$big_number":"-12"}"#),
+            (",3\r\n", "3.0", "3.0"),
+            (",1e+20\r\n", "1e+20", "1e+20"),
+            (",nan\r\n", r#"{"$double":"nan"}"#, r#"{"$double":"nan"}"#),
+            ("=5\r\nmkd:*\r\n", r#""*""#, r#"{"$verbatim":"mkd","text":"*"}"#),
+            ("$1\r\n\"\r\n", r#""\"""#, r#""\"""#),
+            (
+                "*1\r\n!5\r\nOWN x\r\n",
+                r#"[{"$error":{"code":"OWN","message":"OWN x"}}]"#,
+                r#"[{"$error":{"code":"OWN","message":"OWN x"}}]"#,
+            ),
+        ] {
+            assert_eq!(written(text.as_bytes(), false).unwrap(), plain, "{text:?}");
+            assert_eq!(written(text.as_bytes(), true).unwrap(), typed, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn maps_are_objects_where_their_keys_allow_it() {
+        for (text, json) in [
+            (
+                "%2\r\n+a\r\n:1\r\n+b\r\n%1\r\n+c\r\n_\r\n",
+                r#"{"a":1,"b":{"c":null}}"#,
+            ),
+            ("%1\r\n:1\r\n:2\r\n", r#"{"$map":[[1,2]]}"#),
+            ("%2\r\n+a\r\n:1\r\n+a\r\n:2\r\n", r#"{"$map":[["a",1],["a",2]]}"#),
+            ("%1\r\n+$set\r\n*0\r\n", r#"{"$map":[["$set",[]]]}"#),
+            (
+                "%2\r\n%1\r\n:1\r\n:2\r\n*1\r\n:3\r\n+b\r\n:4\r\n",
+                r#"{"$map":[[{"$map":[[1,2]]},[3]],["b",4]]}"#,
+            ),
+        ] {
+            assert_eq!(written(text.as_bytes(), false).unwrap(), json, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn attributes_stand_beside_the_value_that_they_are_about() {
+        let text = "*2\r\n|1\r\n+ttl\r\n:5\r\n+a\r\n|0\r\n+b\r\n";
+        assert_eq!(
+            written(text.as_bytes(), false).unwrap(),
+            r#"[{"$attributes":{"ttl":5},"value":"a"},{"$attributes":{},"value":"b"}]"#
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_one_message_is_too_large() {
+        let text = format!("*2\r\n${MAX_WHOLE}\r\n{}\r\n:1\r\n", "x".repeat(MAX_WHOLE));
+        assert_eq!(written(text.as_bytes(), false), Err(SinkClosed::TooLarge));
+        assert_eq!(written(b"*1\r\n$9999999\r\n", false), Err(SinkClosed::TooLarge));
+    }
+}

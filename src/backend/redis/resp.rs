@@ -181,3 +181,88 @@ fn shown(bytes: &[u8]) -> String {
     let some = bytes.get(..bytes.len().min(20)).unwrap_or_default();
     format!("`{}`", some.escape_ascii())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every token of `bytes`, which come one by one.
+    fn read(bytes: &[u8]) -> Result<Vec<Token>, Malformed> {
+        let mut incoming = BytesMut::new();
+        let mut found = Vec::new();
+        for byte in bytes {
+            incoming.put_u8(*byte);
+            while let Some(token) = next(&mut incoming)? {
+                found.push(token);
+            }
+        }
+        assert!(incoming.is_empty(), "left: {incoming:?}");
+        Ok(found)
+    }
+
+    fn bytes(text: &'static str) -> Bytes {
+        Bytes::from(text)
+    }
+
+    #[test]
+    fn every_form_of_the_protocol_is_read_however_it_is_cut() {
+        for (text, token) in [
+            ("+OK\r\n", Token::Text(bytes("OK"))),
+            ("-ERR no\r\n", Token::Error(bytes("ERR no"))),
+            ("!6\r\nERR no\r\n", Token::Error(bytes("ERR no"))),
+            (":-12\r\n", Token::Int(-12)),
+            ("$4\r\na\r\nb\r\n", Token::Text(bytes("a\r\nb"))),
+            ("$0\r\n\r\n", Token::Text(Bytes::new())),
+            ("$-1\r\n", Token::Null),
+            ("*-1\r\n", Token::Null),
+            ("_\r\n", Token::Null),
+            ("#t\r\n", Token::Bool(true)),
+            ("#f\r\n", Token::Bool(false)),
+            (",1e5\r\n", Token::Double(bytes("1e5"))),
+            (",-inf\r\n", Token::Double(bytes("-inf"))),
+            ("(123\r\n", Token::Big(bytes("123"))),
+            ("=5\r\ntxt:x\r\n", Token::Verbatim(bytes("txt:x"))),
+            ("*2\r\n", Token::Open(Kind::Array, 2)),
+            ("~0\r\n", Token::Open(Kind::Set, 0)),
+            ("%1\r\n", Token::Open(Kind::Map, 1)),
+            (">3\r\n", Token::Open(Kind::Push, 3)),
+            ("|1\r\n", Token::Open(Kind::Attribute, 1)),
+        ] {
+            assert_eq!(read(text.as_bytes()), Ok(vec![token]), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_told_from_what_is_not_complete() {
+        for text in [
+            "HTTP/1.1 200 OK\r\n",
+            "\r\n",
+            ":x\r\n",
+            "$-2\r\n",
+            "$x\r\n",
+            "$?\r\n",
+            "*99999999999999999999\r\n",
+            "$1\r\nab\r\n",
+            "#x\r\n",
+        ] {
+            assert!(read(text.as_bytes()).is_err(), "{text:?}");
+        }
+        assert_eq!(next(&mut BytesMut::from("$5\r\nab")), Ok(None));
+        assert!(next(&mut BytesMut::from(&*"+x".repeat(MAX_LINE))).is_err());
+    }
+
+    #[test]
+    fn a_string_that_is_too_large_for_one_piece_is_announced() {
+        let mut incoming = BytesMut::from(&*format!("${}\r\nab", MAX_WHOLE + 1));
+        let length = MAX_WHOLE as u64 + 1;
+        assert_eq!(next(&mut incoming), Ok(Some(Token::Large(length))));
+        assert_eq!(&incoming[..], b"ab");
+    }
+
+    #[test]
+    fn a_command_is_an_array_of_strings() {
+        let mut out = BytesMut::new();
+        encode(&[b"SET".as_slice(), b"k", b"\0\r\n"], &mut out);
+        assert_eq!(&out[..], b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\n\0\r\n\r\n");
+    }
+}

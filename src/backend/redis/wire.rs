@@ -148,7 +148,8 @@ impl Wire {
 
     /// Some of the next reply is here: the server has done that command.
     pub(super) fn is_answering(&self) -> bool {
-        !self.groups.is_empty() || self.part_left > 0 || !self.incoming.is_empty()
+        let begins = self.incoming.first().is_some_and(|mark| *mark != b'>');
+        !self.pushing && (self.is_within() || begins)
     }
 
     /// A group of elements, or a string in parts, has been begun and has more to come.

@@ -1,10 +1,21 @@
 //! Sessions of a real Redis server.
 
 mod basics;
+mod blocking;
+mod canary;
+mod leftovers;
+mod logins;
+mod loss;
+mod pubsub;
+mod streams;
+mod values;
 
 use serde_json::Value;
-use sublet::proto::{Endpoint, ExecuteRequest, PoolSpec, RedisBackend, Sizing, pool_spec::Backend};
-use tonic::Status;
+use sublet::proto::{
+    Endpoint, ExecuteRequest, ExecuteStreamRequest, ExecuteStreamResponse, PoolSpec, RedisBackend, Sizing,
+    event, pool_spec::Backend,
+};
+use tonic::{Status, Streaming};
 
 use crate::support::{
     app::App,
@@ -74,6 +85,36 @@ impl Stage {
     async fn until(&mut self, count: usize, wanted: &[&str]) {
         let wanted: Vec<_> = wanted.iter().copied().chain([self.own.as_str()]).collect();
         self.admin.until(count, &wanted).await;
+    }
+}
+
+/// Begins a streamed call, and returns when its session is held.
+async fn begin_stream(broker: &mut Broker, request: ExecuteRequest) -> Streaming<ExecuteStreamResponse> {
+    let request = ExecuteStreamRequest {
+        request: Some(request),
+    };
+    let mut stream = broker.execute_stream(request).await.unwrap().into_inner();
+    let first = next(&mut stream).await.unwrap();
+    assert!(matches!(first, event::Event::Accepted(_)), "{first:?}");
+    stream
+}
+
+/// A stream's next event.
+async fn next(stream: &mut Streaming<ExecuteStreamResponse>) -> Result<event::Event, Status> {
+    let answer = stream.message().await?.unwrap();
+    Ok(answer.event.unwrap().event.unwrap())
+}
+
+/// A streamed call's items, to its end.
+async fn items(broker: &mut Broker, request: ExecuteRequest) -> Result<Vec<Value>, Status> {
+    let mut stream = begin_stream(broker, request).await;
+    let mut items = Vec::new();
+    loop {
+        match next(&mut stream).await? {
+            event::Event::JsonText(text) => items.push(serde_json::from_str(&text).unwrap()),
+            event::Event::End(_) => return Ok(items),
+            _ => {}
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Server {
         NEXT.fetch_add(1, SeqCst)
     }
 
-    /// Starts another one, with options such as `--maxclients 3`, after `prepare` has put files into its folder.
+    /// Starts another one, with options such as `--maxclients 3` (`{port}` is its port), after `prepare` has put files into its folder.
     pub fn start_with(settings: &str, prepare: impl Fn(&Path)) -> Self {
         // The port is free when it is chosen, and may be taken a moment later.
         for _ in 0..3 {
@@ -92,7 +92,7 @@ impl Server {
             .args(["-c", SCRIPT])
             .env("DIR", &folder)
             .env("PORT", port.to_string())
-            .env("SETTINGS", settings)
+            .env("SETTINGS", settings.replace("{port}", &port.to_string()))
             .current_dir(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
