@@ -10,6 +10,7 @@
     reason = "the protocol has many forms, and each place expects a few"
 )]
 
+mod account;
 mod code;
 mod command;
 mod connect;

@@ -12,7 +12,10 @@ use super::{
     code,
     resp::{Kind, MAX_WHOLE, Token},
 };
-use crate::backend::SinkClosed;
+
+/// A value does not fit one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooLarge;
 
 /// Writes one value.
 #[derive(Debug)]
@@ -54,9 +57,9 @@ impl Writer {
     }
 
     /// Writes a token. True if the value is complete.
-    pub(super) fn token(&mut self, token: Token) -> Result<bool, SinkClosed> {
+    pub(super) fn token(&mut self, token: Token) -> Result<bool, TooLarge> {
         if let Token::Large(_) = token {
-            return Err(SinkClosed::TooLarge);
+            return Err(TooLarge);
         }
         self.separate();
         let complete = match token {
@@ -67,7 +70,7 @@ impl Writer {
             }
         };
         if self.json.len() > MAX_WHOLE {
-            return Err(SinkClosed::TooLarge);
+            return Err(TooLarge);
         }
         Ok(complete)
     }
@@ -289,7 +292,7 @@ mod tests {
     use super::*;
     use crate::backend::redis::resp;
 
-    fn written(text: &[u8], typed: bool) -> Result<String, SinkClosed> {
+    fn written(text: &[u8], typed: bool) -> Result<String, TooLarge> {
         let mut incoming = BytesMut::from(text);
         let mut writer = Writer::new(typed);
         loop {
@@ -357,7 +360,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_one_message_is_too_large() {
         let text = format!("*2\r\n${MAX_WHOLE}\r\n{}\r\n:1\r\n", "x".repeat(MAX_WHOLE));
-        assert_eq!(written(text.as_bytes(), false), Err(SinkClosed::TooLarge));
-        assert_eq!(written(b"*1\r\n$9999999\r\n", false), Err(SinkClosed::TooLarge));
+        assert_eq!(written(text.as_bytes(), false), Err(TooLarge));
+        assert_eq!(written(b"*1\r\n$9999999\r\n", false), Err(TooLarge));
     }
 }

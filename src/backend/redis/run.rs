@@ -7,17 +7,22 @@ use bytes::BytesMut;
 use super::{
     command::Nature,
     plan::Sent,
-    reply::Writer,
-    resp::{self, Kind, Token},
+    reply::{TooLarge, Writer},
+    resp::{self, Kind, MAX_WHOLE, Token},
     session::{RedisSession, lost},
 };
 use crate::{
-    backend::{CallError, Completion, Event, Output, Sink},
+    backend::{CallError, Completion, Event, Output, Sink, SinkClosed},
     error::{BackendError, Executed, Faults},
 };
 
 /// Bytes of a caller's event, at most.
 const PART: usize = 64 * 1024;
+/// What streaming does not help with.
+pub(super) const ELEMENT: SinkClosed = SinkClosed::PartTooLarge {
+    what: "one value of the answer is",
+    limit: MAX_WHOLE,
+};
 
 impl RedisSession {
     /// Runs one command. Streamed, the elements of its answer come one by one and text in parts, so that an answer of
@@ -42,7 +47,7 @@ impl RedisSession {
                 self.stream(first, typed, sink).await?;
                 Output::None
             }
-            first => Output::Json(self.value(first, typed).await?),
+            first => Output::Json(self.value(first, typed, SinkClosed::TooLarge).await?),
         };
         Ok(Completion {
             output,
@@ -68,7 +73,7 @@ impl RedisSession {
                 errors += 1;
                 self.refusal(text, one.nature);
             }
-            let json = self.value(first, typed).await?;
+            let json = self.value(first, typed, ELEMENT).await?;
             sink.send(Event::Json(json)).await.map_err(CallError::Sink)?;
         }
         Ok(completed(errors))
@@ -135,20 +140,23 @@ impl RedisSession {
         for _ in 0..count {
             let first = self.wire.token().await.map_err(lost)?;
             errors += u32::from(matches!(first, Token::Error(_)));
-            let json = self.value(first, typed).await?;
+            let json = self.value(first, typed, ELEMENT).await?;
             sink.send(Event::Json(json)).await.map_err(CallError::Sink)?;
         }
         Ok(completed(errors))
     }
 
     /// A value as JSON, of which the first token is here.
-    async fn value(&mut self, first: Token, typed: bool) -> Result<String, CallError> {
+    async fn value(&mut self, first: Token, typed: bool, too_large: SinkClosed) -> Result<String, CallError> {
         let mut writer = Writer::new(typed);
         let mut next = first;
-        while !writer.token(next).map_err(CallError::Sink)? {
-            next = self.wire.token().await.map_err(lost)?;
+        loop {
+            match writer.token(next) {
+                Ok(true) => return Ok(writer.into_json()),
+                Ok(false) => next = self.wire.token().await.map_err(lost)?,
+                Err(TooLarge) => return Err(CallError::Sink(too_large)),
+            }
         }
-        Ok(writer.into_json())
     }
 
     async fn stream(&mut self, first: Token, typed: bool, sink: &mut Sink) -> Result<(), CallError> {
@@ -156,13 +164,14 @@ impl RedisSession {
             Token::Open(Kind::Array | Kind::Set | Kind::Push, count) => {
                 for _ in 0..count {
                     let first = self.wire.token().await.map_err(lost)?;
-                    let json = self.value(first, typed).await?;
+                    let json = self.value(first, typed, ELEMENT).await?;
                     sink.send(Event::Json(json)).await.map_err(CallError::Sink)?;
                 }
             }
             Token::Open(Kind::Map, count) => {
                 for _ in 0..count {
-                    let pair = self.pair(typed).await?;
+                    // A key and its value are written as a list of two, which the wire knows nothing of.
+                    let pair = self.value(Token::Open(Kind::Array, 2), typed, ELEMENT).await?;
                     sink.send(Event::Json(pair)).await.map_err(CallError::Sink)?;
                 }
             }
@@ -178,21 +187,11 @@ impl RedisSession {
                 }
             }
             other => {
-                let json = self.value(other, typed).await?;
+                let json = self.value(other, typed, ELEMENT).await?;
                 sink.send(Event::Json(json)).await.map_err(CallError::Sink)?;
             }
         }
         Ok(())
-    }
-
-    /// A map's next key and value.
-    async fn pair(&mut self, typed: bool) -> Result<String, CallError> {
-        let mut writer = Writer::new(typed);
-        let mut next = Token::Open(Kind::Array, 2);
-        while !writer.token(next).map_err(CallError::Sink)? {
-            next = self.wire.token().await.map_err(lost)?;
-        }
-        Ok(writer.into_json())
     }
 }
 

@@ -13,10 +13,11 @@ use super::{
     plan::Channels,
     reply::write_text,
     resp::{Kind, Token},
+    run::ELEMENT,
     session::{RedisSession, lost},
 };
 use crate::{
-    backend::{CallError, Completion, Event, Sink, SinkClosed},
+    backend::{CallError, Completion, Event, Sink},
     error::{Executed, Faults},
 };
 
@@ -162,7 +163,7 @@ impl RedisSession {
                 for _ in 0..count {
                     match self.wire.token().await.map_err(lost)? {
                         Token::Text(text) => parts.push(text),
-                        Token::Large(_) => return Err(CallError::Sink(SinkClosed::TooLarge)),
+                        Token::Large(_) => return Err(CallError::Sink(ELEMENT)),
                         // A count of subscriptions, or something of another kind of push.
                         _ => parts.push(Bytes::new()),
                     }

@@ -1,8 +1,8 @@
 //! One connection to a server: commands out and tokens in.
 //!
-//! Invariant: `expected` is the number of replies that the server still owes for what was handed over or is queued.
-//! Pushes, which it says unasked, are none of them. At zero, with no reply half read, the connection is at a protocol
-//! boundary, and nothing of a call is in either direction.
+//! Invariant: the [`Account`] has the number of replies that the server still owes for what was handed over or is
+//! queued. At zero, with no reply half read, the connection is at a protocol boundary, and nothing of a call is in either
+//! direction.
 
 use std::{
     fmt, io,
@@ -14,13 +14,14 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
-use super::resp::{self, Kind, Malformed, Token};
+use super::{
+    account::Account,
+    resp::{self, Malformed, Token},
+};
 use crate::backend::{Fence, Line, carrier::Carrier, home::Socket, socket::Pending};
 
 /// Read at once, at most; a caller's event of bytes holds as many.
 const READ: usize = 64 * 1024;
-/// Elements within elements, at most: those who read the answer's JSON mostly take no more than 100.
-const MAX_DEPTH: usize = 64;
 
 /// Why a connection cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -45,14 +46,6 @@ impl WireError {
     }
 }
 
-/// A group of elements that is being read.
-#[derive(Clone, Copy, Debug)]
-struct Group {
-    left: u64,
-    /// It stands before a value, and is none itself.
-    attribute: bool,
-}
-
 /// One connection.
 pub(super) struct Wire {
     io: Carrier<Socket>,
@@ -62,14 +55,7 @@ pub(super) struct Wire {
     outgoing: BytesMut,
     /// Whether a part of `outgoing` may have been written already, or sits in TLS.
     begun: bool,
-    expected: usize,
-    /// Those of `expected` whose commands are queued, and not one byte of them written.
-    unsent: usize,
-    groups: Vec<Group>,
-    /// Bytes left of a string that comes in parts, its end of line included.
-    part_left: u64,
-    /// What is being read is a push.
-    pushing: bool,
+    account: Account,
     broken: bool,
     /// When it moved to another runtime, something had arrived that this one has not been told of.
     arrived: bool,
@@ -84,11 +70,7 @@ impl Wire {
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
             begun: false,
-            expected: 0,
-            unsent: 0,
-            groups: Vec::new(),
-            part_left: 0,
-            pushing: false,
+            account: Account::default(),
             broken: false,
             arrived: false,
         }
@@ -102,7 +84,7 @@ impl Wire {
     /// Queues a command; it leaves while [`Wire::token`] waits.
     pub(super) fn command<T: AsRef<[u8]>>(&mut self, args: &[T]) {
         resp::encode(args, &mut self.outgoing);
-        self.expect(1);
+        self.account.queued(1);
     }
 
     /// Queues a command that is answered by pushes, or by an error.
@@ -113,23 +95,18 @@ impl Wire {
     /// Queues commands that are written already, and will have so many replies.
     pub(super) fn queue(&mut self, commands: &[u8], replies: usize) {
         self.outgoing.extend_from_slice(commands);
-        self.expect(replies);
-    }
-
-    const fn expect(&mut self, replies: usize) {
-        self.expected += replies;
-        self.unsent += replies;
+        self.account.queued(replies);
     }
 
     /// The error that was taken came for a command of [`Wire::unanswered`]: the reply that it was counted as will come
     /// still.
     pub(super) const fn expect_again(&mut self) {
-        self.expected += 1;
+        self.account.expect_again();
     }
 
     /// Replies still to come.
     pub(super) const fn expected(&self) -> usize {
-        self.expected
+        self.account.expected()
     }
 
     pub(super) const fn is_broken(&self) -> bool {
@@ -143,23 +120,23 @@ impl Wire {
 
     /// Nothing is owed, half read, or there unasked.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.expected == 0 && self.groups.is_empty() && self.part_left == 0 && self.incoming.is_empty()
+        self.expected() == 0 && !self.is_within() && self.incoming.is_empty()
     }
 
     /// Some of the next reply is here: the server has done that command.
     pub(super) fn is_answering(&self) -> bool {
         let begins = self.incoming.first().is_some_and(|mark| *mark != b'>');
-        !self.pushing && (self.is_within() || begins)
+        !self.is_pushing() && (self.is_within() || begins)
     }
 
     /// A group of elements, or a string in parts, has been begun and has more to come.
     pub(super) const fn is_within(&self) -> bool {
-        !self.groups.is_empty() || self.part_left > 0
+        self.account.is_within()
     }
 
     /// What is being read is no reply.
     pub(super) const fn is_pushing(&self) -> bool {
-        self.pushing
+        self.account.is_pushing()
     }
 
     /// Moves the socket to the runtime that calls: readiness then wakes this thread, and no other one.
@@ -203,7 +180,7 @@ impl Wire {
             return false;
         }
         self.outgoing.clear();
-        self.expected -= std::mem::take(&mut self.unsent);
+        self.account.taken_back();
         true
     }
 
@@ -224,8 +201,8 @@ impl Wire {
     /// called again.
     pub(super) async fn drain(&mut self, limit: usize) -> Result<bool, WireError> {
         let mut read = 0;
-        while self.expected > 0 || !self.groups.is_empty() || self.part_left > 0 {
-            read += if self.part_left > 0 {
+        while self.expected() > 0 || self.is_within() {
+            read += if self.account.part_left() > 0 {
                 self.part().await?.map_or(0, |part| part.len())
             } else {
                 size(&self.token().await?)
@@ -268,7 +245,7 @@ impl Wire {
     fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<Token, WireError>> {
         loop {
             if let Some(token) = resp::next(&mut self.incoming)? {
-                self.note(&token)?;
+                self.account.note(&token)?;
                 return Poll::Ready(Ok(token));
             }
             ready!(self.poll_more(cx))?;
@@ -277,21 +254,22 @@ impl Wire {
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, WireError>> {
         loop {
-            if self.part_left == 0 {
-                return Poll::Ready(Ok(None));
-            }
-            if self.part_left <= 2 {
-                if self.incoming.len() >= 2 {
-                    self.incoming.advance(2);
-                    self.part_left = 0;
-                    self.end_value()?;
-                    continue;
+            match self.account.part_left() {
+                0 => return Poll::Ready(Ok(None)),
+                end @ (1 | 2) => {
+                    if self.incoming.len() >= 2 {
+                        self.incoming.advance(2);
+                        self.account.took(end)?;
+                        continue;
+                    }
                 }
-            } else if !self.incoming.is_empty() {
-                let left = usize::try_from(self.part_left - 2).unwrap_or(usize::MAX);
-                let part = self.incoming.split_to(left.min(self.incoming.len()).min(READ));
-                self.part_left -= part.len() as u64;
-                return Poll::Ready(Ok(Some(part.freeze())));
+                left if !self.incoming.is_empty() => {
+                    let left = usize::try_from(left - 2).unwrap_or(usize::MAX);
+                    let part = self.incoming.split_to(left.min(self.incoming.len()).min(READ));
+                    self.account.took(part.len() as u64)?;
+                    return Poll::Ready(Ok(Some(part.freeze())));
+                }
+                _ => {}
             }
             ready!(self.poll_more(cx))?;
         }
@@ -321,7 +299,8 @@ impl Wire {
                 return Poll::Ready(Err(WireError::Closed));
             }
             self.outgoing.advance(written);
-            (self.begun, self.unsent) = (true, 0);
+            self.begun = true;
+            self.account.sent();
         }
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         self.begun = false;
@@ -334,56 +313,6 @@ impl Wire {
         }
         let Self { io, incoming, .. } = self;
         pin!(io.read_buf(incoming)).poll(cx)
-    }
-
-    /// Keeps the account of what a token begins and ends.
-    fn note(&mut self, token: &Token) -> Result<(), WireError> {
-        match *token {
-            Token::Open(kind, count) => {
-                if self.groups.len() >= MAX_DEPTH {
-                    return Err(WireError::malformed("an answer of too many levels"));
-                }
-                self.pushing |= kind == Kind::Push && self.groups.is_empty();
-                let paired = matches!(kind, Kind::Map | Kind::Attribute);
-                let left = if paired { count * 2 } else { count };
-                let attribute = kind == Kind::Attribute;
-                match (left, attribute) {
-                    (0, true) => Ok(()),
-                    (0, false) => self.end_value(),
-                    _ => {
-                        self.groups.push(Group { left, attribute });
-                        Ok(())
-                    }
-                }
-            }
-            Token::Large(length) => {
-                self.part_left = length + 2;
-                Ok(())
-            }
-            _ => self.end_value(),
-        }
-    }
-
-    /// A value is complete, and perhaps the groups that it was the last of.
-    fn end_value(&mut self) -> Result<(), WireError> {
-        while let Some(group) = self.groups.last_mut() {
-            group.left -= 1;
-            if group.left > 0 {
-                return Ok(());
-            }
-            let attribute = group.attribute;
-            self.groups.pop();
-            if attribute {
-                return Ok(());
-            }
-        }
-        if std::mem::take(&mut self.pushing) {
-            return Ok(());
-        }
-        // One too many would be taken for the answer to another call.
-        let left = self.expected.checked_sub(1);
-        self.expected = left.ok_or_else(|| WireError::malformed("an answer to nothing"))?;
-        Ok(())
     }
 }
 
@@ -401,7 +330,7 @@ fn size(token: &Token) -> usize {
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire")
-            .field("expected", &self.expected)
+            .field("account", &self.account)
             .field("broken", &self.broken)
             .finish_non_exhaustive()
     }
