@@ -2,8 +2,8 @@
 //! state is known and not guessed.
 //!
 //! A call: [`plan`] reads the operation, and [`command`] knows what its commands do to a session; [`run`] or
-//! [`subscribe`] sends it and takes the answers off the [`wire`], token by token ([`resp`]), and [`reply`] makes JSON of
-//! them. After it, [`settle`] brings the session to rest if the call was dropped, and cleans it for its next holder.
+//! [`subscribe`] sends it and takes the answers off the [`wire`], token by token ([`resp`]), and [`reply`] makes JSON
+//! of them. After it, [`settle`] brings the session to rest if the call was dropped, and cleans it for its next holder.
 
 #![allow(
     clippy::wildcard_enum_match_arm,

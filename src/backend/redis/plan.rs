@@ -154,8 +154,8 @@ fn read_command(operation: &Operation) -> Result<Plan, Faults> {
     if args.is_empty() && faults.is_empty() {
         faults.add(
             "params.args",
-            "must have the command's name and arguments, such as [\"GET\", \"key\"]; params of an operation may have been \
-             lost in the client's encoding if there were some",
+            "must have the command's name and arguments, such as [\"GET\", \"key\"]; if there were some, the client may \
+             have lost them: did it encode the Struct? params_json is safer",
         );
     }
     if let Body::Whole(body) = &operation.body

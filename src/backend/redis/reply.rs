@@ -236,7 +236,8 @@ pub(super) fn write_text(json: &mut String, text: &[u8]) {
     }
 }
 
-/// A double keeps the server's digits, and a point even if it is whole; what JSON has no number for is `{"$double": …}`.
+/// A double keeps the server's digits, and a point even if it is whole; what JSON has no number for is
+/// `{"$double": …}`.
 fn write_double(json: &mut String, text: &Bytes) {
     let number = std::str::from_utf8(text)
         .ok()

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::backend::SessionLost;
 
-/// Bytes of an answer that are read and dropped so that its session can go on, at most: a new connection costs less than
-/// to read more.
+/// Bytes of an answer that are read and dropped so that its session can go on, at most: a new connection costs less
+/// than to read more.
 const WORTH_READING: usize = 1 << 20;
 
 impl RedisSession {

@@ -130,7 +130,11 @@ impl RedisSession {
                 // One of before may be still on its way.
                 Heard::Pong if self.wire.expected() > 0 => {}
                 Heard::Pong => break,
-                Heard::Refused(text) => return Err(lost_because(&text)),
+                // An old server has no shard channels, and a user may be forbidden to leave: a reset proves what is left.
+                Heard::Refused(_) => {
+                    self.wire.expect_again();
+                    self.dirty = true;
+                }
             }
         }
         self.subscribed = false;

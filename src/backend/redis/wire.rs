@@ -1,8 +1,8 @@
 //! One connection to a server: commands out and tokens in.
 //!
 //! Invariant: the [`Account`] has the number of replies that the server still owes for what was handed over or is
-//! queued. At zero, with no reply half read, the connection is at a protocol boundary, and nothing of a call is in either
-//! direction.
+//! queued. At zero, with no reply half read, the connection is at a protocol boundary, and nothing of a call is in
+//! either direction.
 
 use std::{
     fmt, io,
