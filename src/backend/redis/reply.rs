@@ -108,15 +108,13 @@ impl Writer {
             }
             Some(Group {
                 shape: Shape::Attributed,
-                left,
+                left: 1,
                 ..
-            }) => {
-                if *left == 1 {
-                    ",\"value\":"
-                } else {
-                    ""
-                }
-            }
+            }) => ",\"value\":",
+            Some(Group {
+                shape: Shape::Attributed,
+                ..
+            }) => "",
         };
         self.json.push_str(between);
     }

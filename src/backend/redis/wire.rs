@@ -256,14 +256,12 @@ impl Wire {
         loop {
             match self.account.part_left() {
                 0 => return Poll::Ready(Ok(None)),
-                end @ (1 | 2) => {
-                    if self.incoming.len() >= 2 {
-                        self.incoming.advance(2);
-                        self.account.took(end)?;
-                        continue;
-                    }
+                end @ (1 | 2) if self.incoming.len() >= 2 => {
+                    self.incoming.advance(2);
+                    self.account.took(end)?;
+                    continue;
                 }
-                left if !self.incoming.is_empty() => {
+                left if left > 2 && !self.incoming.is_empty() => {
                     let left = usize::try_from(left - 2).unwrap_or(usize::MAX);
                     let part = self.incoming.split_to(left.min(self.incoming.len()).min(READ));
                     self.account.took(part.len() as u64)?;

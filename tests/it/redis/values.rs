@@ -122,9 +122,9 @@ async fn scripts_answer_with_what_they_like() {
             { "m": 2.0 },
             { "$big_number": "-12345678901234567890" },
             { "$verbatim": "mkd", "text": "*" },
-            null,
+            false,
             { "$error": { "code": "MINE", "message": "MINE own" } },
-            { "$error": { "code": "ERR", "message": "ERR no word" } },
+            { "$error": { "code": "", "message": "no word" } },
         ])
     );
     let params = json!({ "args": ["EVAL", "redis.setresp(3) return {double=1/0}", 0] });
