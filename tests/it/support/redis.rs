@@ -7,7 +7,7 @@ use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Mutex, OnceLock,
@@ -44,7 +44,6 @@ rm -rf "$DIR"
 #[derive(Debug)]
 pub struct Server {
     port: u16,
-    folder: PathBuf,
     control: Mutex<Control>,
 }
 
@@ -109,7 +108,6 @@ impl Server {
         control.wait_for(READY)?;
         Ok(Self {
             port,
-            folder,
             control: Mutex::new(control),
         })
     }
@@ -117,11 +115,6 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
-    }
-
-    /// Where its files are.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Stops it as a crash would, and returns when it is gone.
