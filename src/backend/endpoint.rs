@@ -44,3 +44,26 @@ pub(super) fn name(endpoint: &Endpoint) -> Arc<str> {
         endpoint.name.as_str().into()
     }
 }
+
+/// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
+pub(super) fn host_and_port(address: &str, default_port: u16) -> Option<(String, u16)> {
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (host, port.strip_prefix(':').or(port.is_empty().then_some(""))?)
+        }
+        None => match address.split_once(':') {
+            Some((_, "")) => return None,
+            Some((host, port)) => (host, port),
+            None => (address, ""),
+        },
+    };
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    let port = if port.is_empty() {
+        default_port
+    } else {
+        port.parse().ok().filter(|port| *port > 0)?
+    };
+    (!host.is_empty() && host.len() <= 253 && host.chars().all(legal)).then(|| (host.to_owned(), port))
+}

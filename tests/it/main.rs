@@ -19,6 +19,7 @@ mod durability;
 mod half_open;
 mod health;
 mod postgres;
+mod redis;
 mod support;
 mod tcp;
 mod truth;

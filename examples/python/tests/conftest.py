@@ -1,5 +1,6 @@
 """A real broker and a real PostgreSQL for the whole run, and a fresh pool for each test that wants one."""
 
+import contextlib
 import itertools
 import os
 import pathlib
@@ -85,15 +86,29 @@ def make_pool(sublet: Sublet) -> Iterator[Callable[..., str]]:
         sublet.delete_pool(name, force=True)
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The address of a server whose user `sublet` needs no password."""
-    program = pathlib.Path(__file__).parents[3] / "scripts/throwaway-postgres"
+@contextlib.contextmanager
+def throwaway(program: str) -> Iterator[str]:
+    """The address of a server that a script of the project starts."""
+    path = pathlib.Path(__file__).parents[3] / "scripts" / program
     # Leaving the block closes its input, which is what ends it.
-    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         port = server.stdout.readline().strip()
         assert port, "the server did not start"
         yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a server whose user `sublet` needs no password."""
+    with throwaway("throwaway-postgres") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[str]:
+    """The address of a server that needs no password."""
+    with throwaway("throwaway-redis") as address:
+        yield address
 
 
 @pytest.fixture

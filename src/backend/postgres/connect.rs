@@ -23,12 +23,12 @@ use super::{
     cancel::Canceller,
     definition::{CHECK, Server},
     fault::WireError,
-    home::Socket,
     report,
     wire::Wire,
 };
 use crate::backend::{
-    DialError, DialErrorKind, Fence, FencedIo, Line, carrier::Carrier, secrets::Secret, socket, tls::blocking,
+    DialError, DialErrorKind, Fence, FencedIo, Line, carrier::Carrier, home::Socket, secrets::Secret, socket,
+    tls::blocking,
 };
 
 /// A session's connection, and the way to cancel what runs on it.

@@ -116,7 +116,7 @@ impl Server {
 pub(super) const CHECK: &str = "client_connection_check_interval";
 
 fn read_address(endpoint: &Endpoint, faults: &mut Faults) -> Option<(String, u16)> {
-    let found = split_address(&endpoint.address);
+    let found = endpoint::host_and_port(&endpoint.address, DEFAULT_PORT);
     if found.is_none() {
         faults.add(
             "endpoints[0].address",
@@ -125,29 +125,6 @@ fn read_address(endpoint: &Endpoint, faults: &mut Faults) -> Option<(String, u16
         );
     }
     found
-}
-
-/// `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn split_address(address: &str) -> Option<(String, u16)> {
-    let (host, port) = match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']')?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
-            (host, port.strip_prefix(':').or(port.is_empty().then_some(""))?)
-        }
-        None => match address.split_once(':') {
-            Some((_, "")) => return None,
-            Some((host, port)) => (host, port),
-            None => (address, ""),
-        },
-    };
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
-    let port = if port.is_empty() {
-        DEFAULT_PORT
-    } else {
-        port.parse().ok().filter(|port| *port > 0)?
-    };
-    (!host.is_empty() && host.len() <= 253 && host.chars().all(legal)).then(|| (host.to_owned(), port))
 }
 
 fn check_names(own: &PostgresBackend, faults: &mut Faults) {

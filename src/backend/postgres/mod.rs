@@ -17,7 +17,6 @@ mod connect;
 mod copy;
 mod definition;
 mod fault;
-mod home;
 mod listen;
 mod plan;
 mod report;

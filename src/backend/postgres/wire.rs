@@ -23,11 +23,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use super::{
     aside::Aside,
     fault::{MAX_MESSAGE, WireError},
-    home::Socket,
 };
 use crate::backend::{
     Fence, Line,
     carrier::Carrier,
+    home::Socket,
     socket::{Pending, UNACKNOWLEDGED},
 };
 

@@ -11,8 +11,8 @@ use crate::{
     error::Faults,
     proto::{
         EchoBackend, Endpoint, Health, HttpBackend, LeasePolicy, Pool, PoolSpec, PostgresBackend, Queue,
-        SecretRef, Sizing, TcpBackend, TcpBytes, TcpFraming, TcpPrefix, TcpReset, TcpStep, Timeouts, Tls,
-        pool_spec::Backend, postgres_backend::Reset, secret_ref::Source, tcp_bytes::Written,
+        RedisBackend, SecretRef, Sizing, TcpBackend, TcpBytes, TcpFraming, TcpPrefix, TcpReset, TcpStep,
+        Timeouts, Tls, pool_spec::Backend, postgres_backend::Reset, secret_ref::Source, tcp_bytes::Written,
         tcp_framing::Ends, tcp_reset::How, tcp_step::Step,
     },
 };
@@ -103,7 +103,7 @@ fn every_unknown_key_and_every_misfit_is_told_with_its_path() {
         "breaker": {},
     }));
     insta::assert_snapshot!(told.join("\n"), @r"
-    pools[2].spec.breaker: is not known here; known are `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`, `tcp`
+    pools[2].spec.breaker: is not known here; known are `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`, `redis`, `tcp`
     pools[2].spec.echo.delay: is not known here; known are `dial_delay`
     pools[2].spec.endpoints[1].adress: is not known here; known are `name`, `address`
     pools[2].spec.endpoints[1].name: must be text
@@ -210,7 +210,7 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
 
 fn backend() -> impl Strategy<Value = Backend> {
     let echo = span().prop_map(|dial_delay| Backend::Echo(EchoBackend { dial_delay }));
-    prop_oneof![echo, http(), postgres(), tcp()]
+    prop_oneof![echo, http(), postgres(), redis(), tcp()]
 }
 
 fn secret() -> impl Strategy<Value = SecretRef> {
@@ -275,6 +275,24 @@ fn postgres() -> impl Strategy<Value = Backend> {
             })
         },
     )
+}
+
+fn redis() -> impl Strategy<Value = Backend> {
+    let login = (
+        text(),
+        prop::option::of(secret()),
+        prop::option::of(tls()),
+        text(),
+    );
+    (login, any::<u32>()).prop_map(|((user, password, tls, client_name), database)| {
+        Backend::Redis(RedisBackend {
+            user,
+            password,
+            database,
+            tls,
+            client_name,
+        })
+    })
 }
 
 fn typed() -> impl Strategy<Value = TcpBytes> {

@@ -7,7 +7,7 @@ use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Mutex, OnceLock,
@@ -44,7 +44,6 @@ rm -rf "$DIR"
 #[derive(Debug)]
 pub struct Server {
     port: u16,
-    folder: PathBuf,
     control: Mutex<Control>,
 }
 
@@ -68,7 +67,7 @@ impl Server {
         NEXT.fetch_add(1, SeqCst)
     }
 
-    /// Starts another one, with options such as `--maxclients 3`, after `prepare` has put files into its folder.
+    /// Starts another one, with options such as `--maxclients 3` (`{port}` is its port), after `prepare` has put files into its folder.
     pub fn start_with(settings: &str, prepare: impl Fn(&Path)) -> Self {
         // The port is free when it is chosen, and may be taken a moment later.
         for _ in 0..3 {
@@ -92,7 +91,7 @@ impl Server {
             .args(["-c", SCRIPT])
             .env("DIR", &folder)
             .env("PORT", port.to_string())
-            .env("SETTINGS", settings)
+            .env("SETTINGS", settings.replace("{port}", &port.to_string()))
             .current_dir(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -109,7 +108,6 @@ impl Server {
         control.wait_for(READY)?;
         Ok(Self {
             port,
-            folder,
             control: Mutex::new(control),
         })
     }
@@ -117,11 +115,6 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
-    }
-
-    /// Where its files are.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Stops it as a crash would, and returns when it is gone.

@@ -18,7 +18,7 @@ use tokio::{
     runtime::{Handle, Id},
 };
 
-use crate::backend::socket::{self, Pending};
+use super::socket::{self, Pending};
 
 /// A TCP connection, and the runtime that it is registered with.
 #[derive(Debug)]
