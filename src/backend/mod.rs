@@ -10,6 +10,7 @@ mod fence;
 mod hex;
 mod http;
 mod operation;
+pub(crate) mod plugin;
 mod postgres;
 pub mod registry;
 pub mod secrets;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backend, echo, http, postgres, secrets::Secrets, tcp};
+use super::{Backend, echo, http, plugin, postgres, secrets::Secrets, tcp};
 use crate::{
     clock::Clock,
     error::Faults,
@@ -36,10 +36,11 @@ pub fn build(spec: &PoolSpec, surroundings: &Surroundings) -> Result<Arc<dyn Bac
         Some(pool_spec::Backend::Echo(own)) => echo::build(spec, *own),
         Some(pool_spec::Backend::Http(own)) => http::build(spec, own, surroundings),
         Some(pool_spec::Backend::Postgres(own)) => postgres::build(spec, own, surroundings),
+        Some(pool_spec::Backend::Plugin(own)) => plugin::build(spec, own, surroundings),
         Some(pool_spec::Backend::Tcp(own)) => tcp::build(spec, own, surroundings),
         None => Err(Faults::one(
             "backend",
-            "is missing: set one of `echo`, `http`, `postgres`, `tcp`",
+            "is missing: set one of `echo`, `http`, `plugin`, `postgres`, `tcp`",
         )),
     }
 }
@@ -52,8 +53,11 @@ pub const fn defaults(spec: &PoolSpec) -> KindDefaults {
             execute: Duration::from_secs(60),
             stall: Duration::from_secs(30),
         },
-        // A long query says nothing until its first row, and a device until it has something to tell.
-        Some(pool_spec::Backend::Postgres(_) | pool_spec::Backend::Tcp(_)) => KindDefaults {
+        // A long query says nothing until its first row, a driver perhaps nothing until its end, and a device nothing
+        // until it has something to tell.
+        Some(
+            pool_spec::Backend::Plugin(_) | pool_spec::Backend::Postgres(_) | pool_spec::Backend::Tcp(_),
+        ) => KindDefaults {
             execute: Duration::from_secs(60),
             stall: Duration::from_secs(600),
         },
