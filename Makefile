@@ -3,14 +3,14 @@
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-rust test-python lint demo bench bench-postgres soak
+.PHONY: help test test-rust test-python test-plugins lint demo bench bench-postgres soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: ## Install what the tests need (root: by apt), then run every test: Rust and Python
+test: ## Install what the tests need (root: by apt), then run every test: Rust, Python, and the worked drivers
 	scripts/install-test-needs
-	$(MAKE) --no-print-directory test-rust test-python
+	$(MAKE) --no-print-directory test-rust test-python test-plugins
 
 test-rust: ## Run the Rust tests, the Postgres store's included
 	cargo test --locked
@@ -18,6 +18,10 @@ test-rust: ## Run the Rust tests, the Postgres store's included
 test-python: ## Run the Python client's tests against the built broker
 	cargo build --locked
 	SUBLET_BIN="$(abspath $(TARGET))/debug/sublet" scripts/python-tests
+
+test-plugins: ## Test the worked drivers in Go and Python with `sublet plugin test`
+	cargo build --locked
+	SUBLET_BIN="$(abspath $(TARGET))/debug/sublet" scripts/plugin-tests
 
 lint: ## Check format and lints; warnings are errors
 	cargo fmt --check

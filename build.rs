@@ -12,6 +12,9 @@ const PROTOS: [&str; 5] = [
     "sublet/v1/stats_service.proto",
 ];
 
+/// What drivers serve and the broker asks for: it is no service of the broker, so reflection does not list it.
+const DRIVER: &str = "sublet/plugin/v1/driver_service.proto";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     // sqlx embeds the folder when the crate is built, and does not see a new file by itself.
@@ -30,5 +33,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".sublet.v1")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .compile_fds(set)?;
+    // The broker has a client of its own, beneath which the fence is; the server is for tests.
+    let mut compiler = Compiler::new(["proto"])?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_file(DRIVER)?;
+    tonic_prost_build::configure()
+        .bytes(".sublet.plugin.v1")
+        .build_client(false)
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

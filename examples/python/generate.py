@@ -1,4 +1,4 @@
-"""Generates the stubs of sublet.v1 from the protos.
+"""Generates the stubs of sublet.v1 and sublet.plugin.v1 from the protos.
 
 Usage: python generate.py [--protos FOLDER] [--out FOLDER]
 
@@ -15,12 +15,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Generates the stubs of sublet.v1.")
+    parser = argparse.ArgumentParser(description="Generates the stubs of sublet.v1 and sublet.plugin.v1.")
     parser.add_argument("--protos", type=pathlib.Path, default=HERE.parent.parent / "proto")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "stubs")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    protos = sorted(arguments.protos.glob("sublet/v1/*.proto"))
+    protos = sorted(arguments.protos.glob("sublet/**/*.proto"))
     if not protos:
         print(f"no protos below {arguments.protos}", file=sys.stderr)
         return 1

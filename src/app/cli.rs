@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::plugin::Asked;
 use crate::config::Layer;
 
 const EXAMPLES: &str = "\
@@ -13,6 +14,7 @@ Examples:
   SUBLET_DATABASE_URL=postgres://sublet@db/sublet sublet serve --log-format json
   sublet health --service pools/payments
   sublet tunnel --pool cache --listen 127.0.0.1:6379
+  sublet plugin test --address unix:/run/press.sock
   sublet proto export ./protos      the protos, to generate clients from
 
 Exit codes: 0 well, 1 what was asked about is not well, 64 wrong command line or configuration,
@@ -42,6 +44,9 @@ pub(super) enum Command {
     Health(Question),
     /// Carry local TCP connections over sessions of a tcp pool, for programs that know nothing of Sublet.
     Tunnel(TunnelFlags),
+    /// Work with drivers of your own, for pools of the kind `plugin`.
+    #[command(subcommand)]
+    Plugin(Plugin),
     /// Work with the protos that this broker speaks.
     #[command(subcommand)]
     Proto(Proto),
@@ -88,6 +93,12 @@ pub(super) struct TunnelFlags {
     /// Allow a listener that other machines can reach: whoever reaches it uses the pool's sessions.
     #[arg(long)]
     pub(super) insecure: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Plugin {
+    /// Test whether a driver keeps to the protocol: it connects, executes, cancels, kills, dirties, and times.
+    Test(Asked),
 }
 
 #[derive(Debug, Subcommand)]

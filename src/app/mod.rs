@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod demo;
 mod exit;
+mod plugin;
 mod pool_health;
 mod protos;
 mod running;
@@ -21,7 +22,7 @@ use std::{
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 
-use self::cli::{Cli, Command, ConfigFlags, Proto};
+use self::cli::{Cli, Command, ConfigFlags, Plugin, Proto};
 pub use self::{application::Application, exit::Exit};
 use crate::config::{Config, Layer, annotated};
 
@@ -52,6 +53,7 @@ fn obey(command: Command) -> Result<(), Exit> {
         }
         Command::Health(question) => say(&check::ask(&question)?),
         Command::Tunnel(flags) => tunnel::run(&flags),
+        Command::Plugin(Plugin::Test(asked)) => plugin::test(&asked),
         Command::Proto(Proto::Export { dir }) => {
             protos::export(&dir)
                 .map_err(|error| Exit::unavailable(format!("cannot write to {}", dir.display()), error))?;

@@ -13,6 +13,7 @@ macro_rules! protos {
 protos![
     "google/rpc/error_details.proto",
     "google/rpc/status.proto",
+    "sublet/plugin/v1/driver_service.proto",
     "sublet/v1/broker_service.proto",
     "sublet/v1/operation.proto",
     "sublet/v1/pool.proto",
@@ -47,7 +48,7 @@ mod tests {
         export(dir.path()).unwrap();
         let set = protox::compile(PROTOS.iter().map(|(path, _)| path), [dir.path()]).unwrap();
         let services: usize = set.file.iter().map(|file| file.service.len()).sum();
-        assert_eq!(services, 3);
+        assert_eq!(services, 4);
     }
 
     #[test]

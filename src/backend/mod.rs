@@ -11,6 +11,7 @@ mod hex;
 mod home;
 mod http;
 mod operation;
+pub(crate) mod plugin;
 mod postgres;
 mod redis;
 pub mod registry;

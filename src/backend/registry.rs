@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backend, echo, http, postgres, redis, secrets::Secrets, tcp};
+use super::{Backend, echo, http, plugin, postgres, redis, secrets::Secrets, tcp};
 use crate::{
     clock::Clock,
     error::Faults,
@@ -38,9 +38,10 @@ pub fn build(spec: &PoolSpec, surroundings: &Surroundings) -> Result<Arc<dyn Bac
         Some(pool_spec::Backend::Postgres(own)) => postgres::build(spec, own, surroundings),
         Some(pool_spec::Backend::Redis(own)) => redis::build(spec, own, surroundings),
         Some(pool_spec::Backend::Tcp(own)) => tcp::build(spec, own, surroundings),
+        Some(pool_spec::Backend::Plugin(own)) => plugin::build(spec, own, surroundings),
         None => Err(Faults::one(
             "backend",
-            "is missing: set one of `echo`, `http`, `postgres`, `redis`, `tcp`",
+            "is missing: set one of `echo`, `http`, `plugin`, `postgres`, `redis`, `tcp`",
         )),
     }
 }
@@ -53,14 +54,17 @@ pub const fn defaults(spec: &PoolSpec) -> KindDefaults {
             execute: Duration::from_secs(60),
             stall: Duration::from_secs(30),
         },
-        // A long query says nothing until its first row, a blocking command nothing until its answer, and a device until
-        // it has something to tell.
-        Some(pool_spec::Backend::Postgres(_) | pool_spec::Backend::Redis(_) | pool_spec::Backend::Tcp(_)) => {
-            KindDefaults {
-                execute: Duration::from_secs(60),
-                stall: Duration::from_secs(600),
-            }
-        }
+        // A long query says nothing until its first row, a blocking command nothing until its answer, a driver perhaps
+        // nothing until its end, and a device nothing until it has something to tell.
+        Some(
+            pool_spec::Backend::Plugin(_)
+            | pool_spec::Backend::Postgres(_)
+            | pool_spec::Backend::Redis(_)
+            | pool_spec::Backend::Tcp(_),
+        ) => KindDefaults {
+            execute: Duration::from_secs(60),
+            stall: Duration::from_secs(600),
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sockets to backends: opened, kept alive, and looked at without disturbing whoever reads them.
 
-use std::{io, mem::MaybeUninit, time::Duration};
+use std::{io, mem::MaybeUninit, os::fd::AsFd, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
@@ -69,7 +69,7 @@ pub(super) fn tune(socket: &TcpStream) -> io::Result<SockRef<'_>> {
 }
 
 /// Looks at what an idle connection has received, without taking it.
-pub(super) fn pending(socket: &TcpStream) -> Pending {
+pub(super) fn pending(socket: &impl AsFd) -> Pending {
     let mut one = [MaybeUninit::<u8>::uninit(); 1];
     match SockRef::from(socket).peek(&mut one) {
         Ok(0) => Pending::End,

@@ -18,6 +18,7 @@ mod drain;
 mod durability;
 mod half_open;
 mod health;
+mod plugin;
 mod postgres;
 mod redis;
 mod support;

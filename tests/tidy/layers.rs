@@ -31,7 +31,9 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 /// `pool`, `lease` and `broker` know sessions by backend's traits only, so that a new kind touches none of them.
-const KINDS: [&str; 7] = ["echo", "http", "postgres", "redis", "registry", "secrets", "tcp"];
+const KINDS: [&str; 8] = [
+    "echo", "http", "plugin", "postgres", "redis", "registry", "secrets", "tcp",
+];
 
 /// `grpc` puts these modules' values on the wire, and `catalog` makes leases' bounds of definitions; what acts on
 /// sessions and leases is reached through a use case only.

@@ -77,7 +77,8 @@ def make_pool(sublet: Sublet) -> Iterator[Callable[..., str]]:
 
     def make(**groups: Any) -> str:
         name = next(NAMES)
-        sublet.create_pool(name, groups if "postgres" in groups else {"echo": {}, **groups})
+        kind = {} if {"plugin", "postgres"} & groups.keys() else {"echo": {}}
+        sublet.create_pool(name, kind | groups)
         made.append(name)
         return name
 

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use prost_types::Duration as Span;
+use prost_types::{Duration as Span, value::Kind};
 use serde_json::{Value, json};
 
 use super::{canonical, readable, stored, strict};
 use crate::{
     error::Faults,
     proto::{
-        EchoBackend, Endpoint, Health, HttpBackend, LeasePolicy, Pool, PoolSpec, PostgresBackend, Queue,
-        RedisBackend, SecretRef, Sizing, TcpBackend, TcpBytes, TcpFraming, TcpPrefix, TcpReset, TcpStep,
-        Timeouts, Tls, pool_spec::Backend, postgres_backend::Reset, secret_ref::Source, tcp_bytes::Written,
-        tcp_framing::Ends, tcp_reset::How, tcp_step::Step,
+        EchoBackend, Endpoint, Health, HttpBackend, LeasePolicy, PluginBackend, Pool, PoolSpec,
+        PostgresBackend, Queue, RedisBackend, SecretRef, Sizing, TcpBackend, TcpBytes, TcpFraming, TcpPrefix, TcpReset,
+        TcpStep, Timeouts, Tls, pool_spec::Backend, postgres_backend::Reset, secret_ref::Source,
+        tcp_bytes::Written, tcp_framing::Ends, tcp_reset::How, tcp_step::Step,
     },
 };
 
@@ -103,7 +103,7 @@ fn every_unknown_key_and_every_misfit_is_told_with_its_path() {
         "breaker": {},
     }));
     insta::assert_snapshot!(told.join("\n"), @r"
-    pools[2].spec.breaker: is not known here; known are `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`, `redis`, `tcp`
+    pools[2].spec.breaker: is not known here; known are `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`, `redis`, `tcp`, `plugin`
     pools[2].spec.echo.delay: is not known here; known are `dial_delay`
     pools[2].spec.endpoints[1].adress: is not known here; known are `name`, `address`
     pools[2].spec.endpoints[1].name: must be text
@@ -210,7 +210,31 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
 
 fn backend() -> impl Strategy<Value = Backend> {
     let echo = span().prop_map(|dial_delay| Backend::Echo(EchoBackend { dial_delay }));
-    prop_oneof![echo, http(), postgres(), redis(), tcp()]
+    prop_oneof![echo, http(), postgres(), redis(), tcp(), plugin()]
+}
+
+fn plugin() -> impl Strategy<Value = Backend> {
+    let leaf = prop_oneof![
+        Just(Kind::NullValue(0)),
+        any::<bool>().prop_map(Kind::BoolValue),
+        (-1e15..1e15).prop_map(Kind::NumberValue),
+        text().prop_map(Kind::StringValue),
+    ];
+    let leaf = leaf.prop_map(|kind| prost_types::Value { kind: Some(kind) });
+    let list = prop::collection::vec(leaf.clone(), 0..3).prop_map(|values| prost_types::Value {
+        kind: Some(Kind::ListValue(prost_types::ListValue { values })),
+    });
+    let fields = prop::collection::btree_map(text(), prop_oneof![leaf, list], 0..4);
+    let config = prop::option::of(fields.prop_map(|fields| prost_types::Struct { fields }));
+    let secrets = prop::collection::hash_map(text(), secret(), 0..4);
+    (text(), prop::option::of(tls()), config, secrets).prop_map(|(address, tls, config, secrets)| {
+        Backend::Plugin(PluginBackend {
+            address,
+            tls,
+            config,
+            secrets,
+        })
+    })
 }
 
 fn secret() -> impl Strategy<Value = SecretRef> {

@@ -121,6 +121,11 @@ impl Identity {
             acceptor: TlsAcceptor::from(Arc::new(config)),
         }
     }
+
+    /// What serves with it.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.clone()
+    }
 }
 
 impl Peer {

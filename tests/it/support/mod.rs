@@ -2,6 +2,8 @@
 
 pub mod app;
 pub mod calls;
+pub mod driver;
+pub mod driver_server;
 #[allow(dead_code, reason = "shared with the backend's own tests, which use the rest")]
 pub mod http_peer;
 pub mod postgres;

@@ -1,0 +1,42 @@
+"""plugin pools: the worked driver in Python, and the example that people copy."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[3]
+PAGE = ROOT / "docs/backends/plugin.md"
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a driver that is up, or will be soon: the broker waits for it."""
+    address = f"unix:{tmp_path_factory.mktemp('driver') / 'press.sock'}"
+    with subprocess.Popen([sys.executable, ROOT / "examples/plugins/python/driver.py", address]) as process:
+        yield address
+        process.kill()
+
+
+@pytest.fixture
+def press(make_pool, driver) -> str:
+    return make_pool(plugin={"address": driver, "config": {"tray": 2}}, endpoints=[{"address": "usb:3"}])
+
+
+def test_the_page_s_python_prints_what_is_written_behind_it(broker, press, capsys):
+    [example] = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    example = example.replace("127.0.0.1:50051", broker.address).replace('"press"', f'"{press}"')
+    exec(compile(example, str(PAGE), "exec"), {})  # noqa: S102
+    assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)$", example, re.MULTILINE)
+
+
+def test_the_driver_passes_the_kit(sublet, press, driver):
+    assert sublet.execute(press, "print", {"text": "hello"}).value == {"printed": 5}
+    program = [os.environ["SUBLET_BIN"], "plugin", "test", "--address", driver]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "0 failed, 0 skipped" in done.stdout

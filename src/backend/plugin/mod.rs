@@ -1,0 +1,70 @@
+//! Drivers of the user's own, which serve sublet.plugin.v1.DriverService. Each session is one HTTP/2 connection to the
+//! driver, so that the fence is beneath all that a session ever writes.
+
+mod access;
+mod answer;
+mod call;
+mod connection;
+mod definition;
+mod description;
+mod exchange;
+mod fault;
+mod gate;
+mod session;
+mod wire;
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+pub(crate) use self::{
+    access::Access,
+    connection::Connection,
+    description::faults as description_faults,
+    exchange::Exchange,
+    fault::{Fault, name as code_name},
+};
+use self::{definition::Target, description::Known, session::PluginSession};
+use super::{Backend, DialError, Fence, Needs, Operation, Session, registry::Surroundings};
+use crate::{
+    error::Faults,
+    proto::{PluginBackend, PoolSpec},
+};
+
+/// Makes a plug-in's backend.
+pub(super) fn build(
+    spec: &PoolSpec,
+    own: &PluginBackend,
+    surroundings: &Surroundings,
+) -> Result<Arc<dyn Backend>, Faults> {
+    Ok(Arc::new(Plugin {
+        target: Arc::new(Target::read(spec, own, surroundings)?),
+        known: Arc::default(),
+    }))
+}
+
+/// One pool's driver.
+#[derive(Debug)]
+struct Plugin {
+    target: Arc<Target>,
+    known: Arc<Known>,
+}
+
+impl Backend for Plugin {
+    fn kind(&self) -> &'static str {
+        "plugin"
+    }
+
+    fn inspect(&self, operation: &Operation) -> Result<Needs, Faults> {
+        description::inspect(&self.known, operation)
+    }
+
+    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+        let (target, known) = (Arc::clone(&self.target), Arc::clone(&self.known));
+        async move {
+            let session = PluginSession::dial(target, known, fence).await?;
+            Ok(Box::new(session) as Box<dyn Session>)
+        }
+        .boxed()
+    }
+}
