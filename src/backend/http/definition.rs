@@ -275,7 +275,7 @@ fn read_tls(own: &HttpBackend, address: Option<&Address>, faults: &mut Faults) -
             own: &tls,
             on: address.https,
             host: &address.host,
-            alpn: b"http/1.1",
+            alpn: &[b"http/1.1"],
         };
         plan = TlsPlan::read(&asked, faults);
     });
