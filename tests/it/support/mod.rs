@@ -3,6 +3,8 @@
 pub mod app;
 pub mod calls;
 #[allow(dead_code, reason = "shared with the backend's own tests, which use the rest")]
+pub mod h2_peer;
+#[allow(dead_code, reason = "shared with the backend's own tests, which use the rest")]
 pub mod http_peer;
 pub mod postgres;
 pub mod process;
