@@ -3,13 +3,14 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use super::{DialError, FencedIo, secrets::Secrets, tls::TlsPlan};
+use super::{DialError, Fence, FencedIo, Line, secrets::Secrets, tls::TlsPlan};
 
 /// A connection's bytes. The fence is beneath TLS, so that nothing buffered above can pass it.
 #[derive(Debug)]
@@ -39,6 +40,30 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier<T> {
         match self {
             Self::Plain(io) => io.look(),
             Self::Tls(io) => io.get_ref().0.look(),
+        }
+    }
+
+    /// Puts another fence before the socket.
+    pub(super) fn entrust(&mut self, fence: Arc<Fence>) {
+        match self {
+            Self::Plain(io) => io.entrust(fence),
+            Self::Tls(io) => io.get_mut().0.entrust(fence),
+        }
+    }
+
+    /// The socket's own gate.
+    pub(super) fn line(&self) -> Line {
+        match self {
+            Self::Plain(io) => io.line(),
+            Self::Tls(io) => io.get_ref().0.line(),
+        }
+    }
+
+    /// The protocol that the peer agreed to, if TLS asked it.
+    pub(super) fn agreed(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(io) => io.get_ref().1.alpn_protocol(),
         }
     }
 
@@ -160,7 +185,7 @@ mod tests {
             own: &own,
             on: true,
             host: "localhost",
-            alpn: b"postgresql",
+            alpn: &[b"postgresql"],
         };
         let plan = TlsPlan::read(&asked, &mut Faults::default()).unwrap();
         let secrets = Secrets::with_variables("/nowhere", [].into());

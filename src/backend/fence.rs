@@ -20,8 +20,9 @@ use tokio::{
 /// One session's fence, shared by the pool, the holder and the session's I/O.
 ///
 /// Lock discipline: `writing` is held while bytes are handed over, never while waiting, and nothing else is locked
-/// under it. So when `shut` has returned, no write is under way any more either. The number changes from open to shut
-/// under the lock only; it is an atomic so that it can be read without.
+/// under it, but for a socket that sessions share its own fence and what it notes of the stream. So when `shut` has
+/// returned, no write is under way any more either. The number changes from open to shut under the lock only; it is an
+/// atomic so that it can be read without.
 #[derive(Debug, Default)]
 pub struct Fence {
     /// The grant that may write; 0 is nobody.
@@ -188,6 +189,32 @@ impl Line {
         self.state.counted.store(true, Ordering::SeqCst);
     }
 
+    /// A gate of `fence` for what is no connection of its own, such as one stream of a shared socket. Whatever passes
+    /// counts as handed over.
+    pub(crate) fn new(fence: Arc<Fence>) -> Self {
+        let line = Self {
+            fence,
+            state: Arc::default(),
+        };
+        line.count();
+        line
+    }
+
+    /// The fence that it is a gate of.
+    pub(crate) const fn fence(&self) -> &Arc<Fence> {
+        &self.fence
+    }
+
+    /// Keeps the gate open until the guard is dropped, if it is open now. Bytes are handed over under the guard, which
+    /// is never held while waiting.
+    pub(crate) fn enter(&self) -> Option<Passing<'_>> {
+        let writing = self.fence.enter().ok()?;
+        (!self.is_cut()).then_some(Passing {
+            line: self,
+            _writing: writing,
+        })
+    }
+
     fn wrote(&self, bytes: usize) {
         if self.state.counted.load(Ordering::SeqCst) {
             self.fence.sent.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -195,6 +222,19 @@ impl Line {
             // Progress, but nothing of a call.
             self.fence.note_received(bytes as u64);
         }
+    }
+}
+
+/// Bytes may be handed over: no end of the holder is recorded while this is there.
+pub(crate) struct Passing<'a> {
+    line: &'a Line,
+    _writing: MutexGuard<'a, Watchers>,
+}
+
+impl Passing<'_> {
+    /// Notes bytes that were handed over.
+    pub(crate) fn wrote(&self, bytes: usize) {
+        self.line.wrote(bytes);
     }
 }
 
@@ -235,6 +275,14 @@ impl<T> FencedIo<T> {
         &mut self.inner
     }
 
+    /// Puts another fence before it: the connection turned out to be one that several sessions share.
+    pub(crate) fn entrust(&mut self, fence: Arc<Fence>) {
+        self.line = Line {
+            fence,
+            state: Arc::default(),
+        };
+    }
+
     /// The connection's own gate.
     #[must_use]
     pub fn line(&self) -> Line {
@@ -247,12 +295,11 @@ impl<T: AsyncWrite + Unpin> FencedIo<T> {
         &mut self,
         write: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let _writing = self.line.fence.enter()?;
-        if self.line.is_cut() {
+        let Some(passing) = self.line.enter() else {
             return Poll::Ready(Err(fenced()));
-        }
+        };
         let written = ready!(write(Pin::new(&mut self.inner)))?;
-        self.line.wrote(written);
+        passing.wrote(written);
         Poll::Ready(Ok(written))
     }
 }
@@ -303,85 +350,4 @@ fn fenced() -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    use super::*;
-
-    fn pair() -> (
-        Arc<Fence>,
-        FencedIo<tokio::io::DuplexStream>,
-        tokio::io::DuplexStream,
-    ) {
-        let fence = Arc::new(Fence::default());
-        fence.open(1);
-        let (ours, peer) = tokio::io::duplex(1024);
-        (Arc::clone(&fence), FencedIo::new(ours, fence), peer)
-    }
-
-    #[tokio::test]
-    async fn nothing_passes_a_shut_fence() {
-        let (fence, mut io, mut peer) = pair();
-        io.write_all(b"before").await.unwrap();
-        fence.shut();
-        io.write_all(b"after").await.unwrap_err();
-        assert!(fence.hand_over(1).is_err());
-        assert_eq!((fence.sent(), fence.number()), (6, 0));
-        drop(io);
-        let mut seen = Vec::new();
-        peer.read_to_end(&mut seen).await.unwrap();
-        assert_eq!(seen, b"before");
-    }
-
-    #[tokio::test]
-    async fn a_line_that_was_cut_stays_cut_when_the_fence_opens_again() {
-        let (fence, mut io, _peer) = pair();
-        io.line().cut();
-        fence.shut();
-        fence.open(2);
-        io.write_all(b"late").await.unwrap_err();
-        assert_eq!(fence.sent(), 0);
-        assert!(
-            fence.hand_over(1).is_ok(),
-            "another connection of the session goes on"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_handshake_is_progress_but_nothing_of_a_call() {
-        let fence = Arc::new(Fence::default());
-        fence.open(1);
-        let (ours, _peer) = tokio::io::duplex(1024);
-        let mut io = FencedIo::dialing(ours, Arc::clone(&fence));
-        io.write_all(b"hello").await.unwrap();
-        assert_eq!((fence.sent(), fence.progress()), (0, 5));
-        io.line().count();
-        io.write_all(b"call").await.unwrap();
-        assert_eq!((fence.sent(), fence.progress()), (4, 9));
-    }
-
-    #[test]
-    fn silence_is_progress_while_it_is_as_it_should_be() {
-        let fence = Fence::default();
-        let before = fence.progress();
-        assert_eq!(fence.progress(), before);
-        fence.set_at_rest(true);
-        assert_ne!(fence.progress(), fence.progress());
-        assert_eq!(fence.sent(), 0);
-        fence.set_at_rest(false);
-        assert_eq!(fence.progress(), fence.progress());
-    }
-
-    #[tokio::test]
-    async fn shutting_wakes_who_waits_for_it() {
-        let fence = Arc::new(Fence::default());
-        fence.open(1);
-        let waiting = tokio::spawn({
-            let fence = Arc::clone(&fence);
-            async move { fence.when_shut().await }
-        });
-        tokio::task::yield_now().await;
-        fence.shut();
-        waiting.await.unwrap();
-    }
-}
+mod tests;

@@ -28,7 +28,7 @@ use crate::{
 pub(super) struct TlsPlan {
     name: ServerName<'static>,
     trust: Trust,
-    alpn: &'static [u8],
+    alpn: &'static [&'static [u8]],
     /// Made once: reading the system's certificates takes milliseconds. A CA file is read at each dial instead, so
     /// that it can be replaced.
     shared: OnceCell<Arc<ClientConfig>>,
@@ -43,8 +43,8 @@ pub(super) struct Asked<'a> {
     pub(super) on: bool,
     /// What certificates must be for, unless it names another.
     pub(super) host: &'a str,
-    /// The protocol to agree on; empty for none.
-    pub(super) alpn: &'static [u8],
+    /// The protocols to agree on, the best first; empty for none.
+    pub(super) alpn: &'static [&'static [u8]],
 }
 
 #[derive(Debug)]
@@ -108,9 +108,7 @@ impl TlsPlan {
         secrets: &Secrets,
     ) -> Result<TlsStream<T>, DialError> {
         let mut config = ClientConfig::clone(&*self.config(secrets).await?);
-        if !self.alpn.is_empty() {
-            config.alpn_protocols = vec![self.alpn.to_vec()];
-        }
+        config.alpn_protocols = self.alpn.iter().map(|name| name.to_vec()).collect();
         let connector = TlsConnector::from(Arc::new(config));
         let connected = connector.connect(self.name.clone(), io).await;
         connected.map_err(|error| tls_fault(&error))

@@ -18,6 +18,7 @@ mod drain;
 mod durability;
 mod half_open;
 mod health;
+mod http2;
 mod plugin;
 mod postgres;
 mod redis;

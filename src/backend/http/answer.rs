@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, Response, Version, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
+use super::link::Inbound;
 use crate::{
     backend::{CallError, Event, Sink},
     proto,
@@ -16,7 +16,7 @@ const MAX_FRAME: usize = 64 * 1024;
 const MAX_SKIPPED: usize = 64 * 1024;
 
 /// Hands an answer to the caller. While the caller does not read, nothing is read from the service.
-pub(super) async fn deliver(answer: Response<Incoming>, sink: &mut Sink) -> Result<(), CallError> {
+pub(super) async fn deliver(answer: Response<Inbound>, sink: &mut Sink) -> Result<(), CallError> {
     let (head, mut body) = answer.into_parts();
     let head = proto::Head {
         status: i32::from(head.status.as_u16()),
@@ -33,7 +33,7 @@ pub(super) async fn deliver(answer: Response<Incoming>, sink: &mut Sink) -> Resu
 }
 
 /// Reads an answer's body through. False if it is too long for that.
-pub(super) async fn skip(answer: Response<Incoming>) -> Result<bool, CallError> {
+pub(super) async fn skip(answer: Response<Inbound>) -> Result<bool, CallError> {
     let mut body = answer.into_body();
     let mut seen = 0;
     while let Some(bytes) = next_part(&mut body).await? {
@@ -62,10 +62,10 @@ async fn send(sink: &mut Sink, event: Event) -> Result<(), CallError> {
 }
 
 /// The next bytes; trailers are left out.
-async fn next_part(body: &mut Incoming) -> Result<Option<Bytes>, CallError> {
+async fn next_part(body: &mut Inbound) -> Result<Option<Bytes>, CallError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| CallError::Broken {
-            message: format!("the answer broke off: {}", super::session::causes(&error)),
+            message: format!("the answer broke off: {}", super::session::causes(&*error)),
             executed: None,
         })?;
         if let Ok(bytes) = frame.into_data() {

@@ -1,4 +1,4 @@
-//! One kept connection, dialed, driven by a task of its own, and closed or cut.
+//! One kept connection of HTTP/1.1, driven by a task of its own, and closed or cut.
 //!
 //! Loops: `drive`, one task for each connection, which ends when hyper is done with it or it is cut.
 
@@ -13,13 +13,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{definition::Target, headers, pace::Pace, payload::Payload, stream::Stream, wire::Wire};
+use super::{dial::Dialed, pace::Pace, payload::Payload, stream::Stream};
 use crate::backend::{
-    DialError, Fence, FencedIo, Line,
-    carrier::Carrier,
-    secrets,
-    socket::{self, Pending, pending},
-    tls::blocking,
+    DialError, Line,
+    socket::{Pending, pending},
 };
 
 /// An answer's head, and what of its body is read ahead, at most.
@@ -50,16 +47,16 @@ struct Hold {
 }
 
 impl Connection {
-    /// Opens one. If the future is dropped, so is the socket.
-    pub(super) async fn dial(target: Arc<Target>, fence: Arc<Fence>) -> Result<Self, DialError> {
-        let secret_headers = read_secrets(&target).await?;
-        let pace = Arc::new(Pace::new(target.clock.clone()));
-        let socket = socket::connect(&target.address.host, target.address.port).await?;
-        let wire = Wire::new(socket, Arc::clone(&pace)).map_err(DialError::transient)?;
-        let socket = wire.socket();
-        let fenced = FencedIo::dialing(wire, fence);
-        let line = fenced.line();
-        let carrier = Carrier::secured(fenced, target.tls.as_ref(), &target.secrets).await?;
+    /// Speaks HTTP/1.1 on a socket.
+    pub(super) async fn start(dialed: Dialed) -> Result<Self, DialError> {
+        let Dialed {
+            carrier,
+            socket,
+            pace,
+            secret_headers,
+            ..
+        } = dialed;
+        let line = carrier.line();
         let stream = Stream::new(carrier, Arc::clone(&pace));
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
@@ -133,28 +130,6 @@ impl Drop for Hold {
     fn drop(&mut self) {
         self.cut();
     }
-}
-
-async fn read_secrets(target: &Arc<Target>) -> Result<HeaderMap, DialError> {
-    if target.secret_headers.is_empty() {
-        return Ok(HeaderMap::new());
-    }
-    let target = Arc::clone(target);
-    blocking(move || {
-        let mut found = HeaderMap::new();
-        for (name, reference) in &target.secret_headers {
-            let secret = target.secrets.read(reference)?;
-            let value = headers::secret_value(&secret).ok_or_else(|| {
-                let reference = secrets::name_of(reference);
-                DialError::permanent(format!(
-                    "the secret of {reference} is no header value: it holds a control character"
-                ))
-            })?;
-            found.insert(name.clone(), value);
-        }
-        Ok(found)
-    })
-    .await
 }
 
 /// Runs a connection until hyper is done with it. At a boundary it then says goodbye and waits for the peer's; in the

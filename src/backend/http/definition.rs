@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers;
+use super::{address::Address, headers};
 use crate::{
     backend::{
         endpoint,
@@ -15,12 +15,14 @@ use crate::{
     },
     clock::Clock,
     error::Faults,
-    proto::{Endpoint, HttpBackend, PoolSpec, SecretRef},
+    proto::{Endpoint, HttpBackend, PoolSpec, SecretRef, http_backend::Protocol},
 };
 
 const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_millis(1);
+/// As many as there may be sessions.
+const MOST_SOCKETS: u32 = 10_000;
 const MISSING: &str = "must have the address of the service: `host:port`, or a URL";
 
 /// An HTTP service, and how to speak to it.
@@ -29,6 +31,9 @@ pub(super) struct Target {
     /// The endpoint's name.
     pub(super) name: Arc<str>,
     pub(super) address: Address,
+    pub(super) speaks: Speaks,
+    /// Sockets that carry several slots, at most; none set is as many as the slots need.
+    pub(super) sockets: Option<usize>,
     pub(super) tls: Option<TlsPlan>,
     /// Sent with every request; a call's own replace them.
     pub(super) headers: HeaderMap,
@@ -38,6 +43,15 @@ pub(super) struct Target {
     pub(super) clock: Clock,
 }
 
+/// Which protocol it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http1,
+    Http2,
+    /// Whatever it agrees to in ALPN.
+    Either,
+}
+
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -45,19 +59,6 @@ pub(super) struct Limits {
     pub(super) connect: Duration,
     pub(super) write: Duration,
     pub(super) first_byte: Duration,
-}
-
-/// Where an endpoint's address points.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    /// A name or an address, without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
-    /// What every path begins with: empty, or `/…` without a slash at its end.
-    pub(super) base: String,
-    pub(super) https: bool,
-    /// As the Host header has it: the port only where it is not the scheme's own.
-    pub(super) authority: String,
 }
 
 impl Target {
@@ -70,7 +71,10 @@ impl Target {
         let mut faults = Faults::default();
         let endpoint = endpoint::only(spec, "http", MISSING, &mut faults);
         let address = endpoint.and_then(|endpoint| read_endpoint(endpoint, own, &mut faults));
-        let tls = read_tls(own, address.as_ref(), &mut faults);
+        let https = address.as_ref().is_some_and(|address| address.https);
+        let speaks = Speaks::read(own, https, &mut faults);
+        let tls = read_tls(own, speaks, address.as_ref(), &mut faults);
+        let sockets = read_sockets(own, speaks, &mut faults);
         let headers = read_headers(own, &mut faults);
         let secret_headers = read_secret_headers(own, &mut faults);
         let limits = read_limits(spec, own, &mut faults);
@@ -78,6 +82,8 @@ impl Target {
             (Some(address), Some(endpoint)) if faults.is_empty() => Ok(Self {
                 name: endpoint::name(endpoint),
                 address,
+                speaks,
+                sockets,
                 tls,
                 headers,
                 secret_headers,
@@ -96,6 +102,47 @@ impl Target {
     }
 }
 
+impl Speaks {
+    fn read(own: &HttpBackend, https: bool, faults: &mut Faults) -> Self {
+        match Protocol::try_from(own.protocol) {
+            Ok(Protocol::Http1) => Self::Http1,
+            Ok(Protocol::Http2) => Self::Http2,
+            Ok(Protocol::Unspecified) if https => Self::Either,
+            Ok(Protocol::Unspecified) => Self::Http1,
+            Err(_) => {
+                faults.add("http.protocol", "is unknown: HTTP1, HTTP2, or left out");
+                Self::Http1
+            }
+        }
+    }
+
+    /// What it is asked for in ALPN, the best first.
+    const fn offers(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Http1 => &[b"http/1.1"],
+            Self::Http2 => &[b"h2"],
+            Self::Either => &[b"h2", b"http/1.1"],
+        }
+    }
+}
+
+fn read_sockets(own: &HttpBackend, speaks: Speaks, faults: &mut Faults) -> Option<usize> {
+    let given = own.max_connections.filter(|most| *most > 0)?;
+    if speaks == Speaks::Http1 {
+        faults.add(
+            "http.max_connections",
+            "means nothing with HTTP/1.1, where each session is a connection: set sizing.max_sessions",
+        );
+    }
+    if given > MOST_SOCKETS {
+        faults.add(
+            "http.max_connections",
+            format!("must be from 1 to {MOST_SOCKETS}, or 0 for as many as needed"),
+        );
+    }
+    usize::try_from(given).ok()
+}
+
 fn read_endpoint(endpoint: &Endpoint, own: &HttpBackend, faults: &mut Faults) -> Option<Address> {
     let enabled = own.tls.as_ref().is_some_and(|tls| tls.enabled);
     match Address::read(&endpoint.address, enabled) {
@@ -104,101 +151,6 @@ fn read_endpoint(endpoint: &Endpoint, own: &HttpBackend, faults: &mut Faults) ->
             faults.add("endpoints[0].address", message);
             None
         }
-    }
-}
-
-impl Address {
-    /// Reads `host:port` or a URL; `tls` says whether the definition turns TLS on.
-    fn read(text: &str, tls: bool) -> Result<Self, String> {
-        let written = text.to_ascii_lowercase();
-        let scheme = match written.split_once("://") {
-            Some(("http", _)) if tls => {
-                return Err(
-                    "says http, but tls.enabled is true: write https, or leave tls.enabled out".to_owned(),
-                );
-            }
-            Some(("http", _)) => Some(Scheme::HTTP),
-            Some(("https", _)) => Some(Scheme::HTTPS),
-            Some(_) => return Err("must begin with http:// or https://, or be host:port".to_owned()),
-            None => None,
-        };
-        let uri = read_uri(text, scheme.is_none())?;
-        let https = tls || scheme == Some(Scheme::HTTPS);
-        let host = read_host(uri.host().unwrap_or_default())?;
-        let port = read_port(&uri, scheme.as_ref())?;
-        Ok(Self {
-            authority: authority(&host, port, https),
-            base: uri.path().trim_end_matches('/').to_owned(),
-            host,
-            port,
-            https,
-        })
-    }
-}
-
-fn read_uri(text: &str, bare: bool) -> Result<Uri, String> {
-    if text.contains('@') {
-        return Err(
-            "must hold no user or password: put them into http.secret_headers, for example \
-                    `authorization` with a SecretRef"
-                .to_owned(),
-        );
-    }
-    if bare && text.contains('/') {
-        return Err("must begin with http:// or https:// to have a path".to_owned());
-    }
-    if text.contains(['?', '#']) {
-        return Err("must have neither query nor fragment".to_owned());
-    }
-    let url = if bare {
-        format!("http://{text}")
-    } else {
-        text.to_owned()
-    };
-    url.parse()
-        .map_err(|_| "must be host:port, [::1]:port, or a URL such as https://host:port/base".to_owned())
-}
-
-fn read_host(written: &str) -> Result<String, String> {
-    let host = written.trim_start_matches('[').trim_end_matches(']');
-    let name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    let legal = match written.starts_with('[') {
-        true => host.parse::<std::net::Ipv6Addr>().is_ok(),
-        false => !host.is_empty() && host.len() <= 253 && host.chars().all(name),
-    };
-    if legal {
-        Ok(host.to_owned())
-    } else {
-        Err("must have a host: a name, an IPv4 address, or an IPv6 address in brackets".to_owned())
-    }
-}
-
-fn read_port(uri: &Uri, scheme: Option<&Scheme>) -> Result<u16, String> {
-    let written = uri
-        .authority()
-        .map(http::uri::Authority::as_str)
-        .unwrap_or_default();
-    match (uri.port_u16(), scheme) {
-        (Some(0), _) => Err("must have a port from 1 to 65535".to_owned()),
-        (Some(port), _) => Ok(port),
-        (None, Some(scheme)) if !written.ends_with(':') && uri.port().is_none() => {
-            Ok(if *scheme == Scheme::HTTPS { 443 } else { 80 })
-        }
-        (None, _) => Err("must have a port from 1 to 65535: host:port".to_owned()),
-    }
-}
-
-fn authority(host: &str, port: u16, https: bool) -> String {
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
-    let own = if https { 443 } else { 80 };
-    if port == own {
-        host
-    } else {
-        format!("{host}:{port}")
     }
 }
 
@@ -267,7 +219,12 @@ fn read_limits(spec: &PoolSpec, own: &HttpBackend, faults: &mut Faults) -> Limit
     }
 }
 
-fn read_tls(own: &HttpBackend, address: Option<&Address>, faults: &mut Faults) -> Option<TlsPlan> {
+fn read_tls(
+    own: &HttpBackend,
+    speaks: Speaks,
+    address: Option<&Address>,
+    faults: &mut Faults,
+) -> Option<TlsPlan> {
     let (tls, address) = (own.tls.clone().unwrap_or_default(), address?);
     let mut plan = None;
     faults.within("http.tls", |faults| {
@@ -275,75 +232,9 @@ fn read_tls(own: &HttpBackend, address: Option<&Address>, faults: &mut Faults) -
             own: &tls,
             on: address.https,
             host: &address.host,
-            alpn: b"http/1.1",
+            alpn: speaks.offers(),
         };
         plan = TlsPlan::read(&asked, faults);
     });
     plan
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<(String, u16, String, bool, String), String> {
-        Address::read(text, false).map(|a| (a.host, a.port, a.base, a.https, a.authority))
-    }
-
-    #[test]
-    fn addresses_come_in_each_documented_form() {
-        let found = |host: &str, port, base: &str, https, authority: &str| {
-            Ok((
-                host.to_owned(),
-                port,
-                base.to_owned(),
-                https,
-                authority.to_owned(),
-            ))
-        };
-        assert_eq!(read("api:8080"), found("api", 8080, "", false, "api:8080"));
-        assert_eq!(read("[::1]:8080"), found("::1", 8080, "", false, "[::1]:8080"));
-        assert_eq!(read("http://api"), found("api", 80, "", false, "api"));
-        assert_eq!(
-            read("https://api.example/v1/"),
-            found("api.example", 443, "/v1", true, "api.example")
-        );
-        assert_eq!(
-            read("HTTPS://api:8443/a/b"),
-            found("api", 8443, "/a/b", true, "api:8443")
-        );
-        assert!(Address::read("api:8080", true).unwrap().https);
-    }
-
-    #[test]
-    fn addresses_that_make_no_sense_are_refused() {
-        for text in [
-            "",
-            "api",
-            "api:",
-            "api:0",
-            "api:99999",
-            ":80",
-            "::1:80",
-            "[api]:80",
-            "api:80/base",
-            "ftp://api",
-            "http://",
-            "http://api?x=1",
-            "http://api/#x",
-            "http://a b/",
-            "http://api:/x",
-            "http://a\r\nb:80",
-        ] {
-            assert!(read(text).is_err(), "{text}");
-        }
-        assert!(Address::read("http://api", true).is_err());
-    }
-
-    #[test]
-    fn a_password_in_an_address_is_refused_with_the_way_to_do_it() {
-        let message = read("http://user:pa55@api").unwrap_err();
-        assert!(message.contains("secret_headers"), "{message}");
-        assert!(!message.contains("pa55"), "{message}");
-    }
 }

@@ -1,9 +1,14 @@
-//! HTTP/1.1 services. Each session is one kept connection that the pool itself owns, without another pool inside.
+//! HTTP services. Each session is one kept connection that the pool itself owns, or one stream of an HTTP/2 connection
+//! that its sessions share; there is no other pool inside.
 
+mod address;
 mod answer;
 mod connection;
 mod definition;
+mod dial;
+mod h2;
 mod headers;
+mod link;
 mod pace;
 mod params;
 mod payload;
@@ -19,7 +24,7 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use self::{definition::Target, plan::Plan, session::HttpSession};
+use self::{definition::Target, h2::Table, plan::Plan, session::HttpSession};
 use super::{Backend, DialError, Fence, Needs, Operation, Session, registry::Surroundings};
 use crate::{
     error::Faults,
@@ -33,13 +38,15 @@ pub(super) fn build(
     surroundings: &Surroundings,
 ) -> Result<Arc<dyn Backend>, Faults> {
     let target = Arc::new(Target::read(spec, own, surroundings)?);
-    Ok(Arc::new(Http { target }))
+    let table = Table::new(Arc::clone(&target));
+    Ok(Arc::new(Http { target, table }))
 }
 
 /// One pool's HTTP service.
 #[derive(Debug)]
 struct Http {
     target: Arc<Target>,
+    table: Arc<Table>,
 }
 
 impl Backend for Http {
@@ -52,9 +59,9 @@ impl Backend for Http {
     }
 
     fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
-        let target = Arc::clone(&self.target);
+        let (table, target) = (Arc::clone(&self.table), Arc::clone(&self.target));
         async move {
-            let session = HttpSession::dial(target, fence).await?;
+            let session = HttpSession::dial(table, target, fence).await?;
             Ok(Box::new(session) as Box<dyn Session>)
         }
         .boxed()

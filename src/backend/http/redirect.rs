@@ -3,7 +3,7 @@
 
 use http::{Method, Response, StatusCode, Uri, header, uri::PathAndQuery};
 
-use super::{definition::Address, plan::Plan};
+use super::{address::Address, plan::Plan};
 
 /// The request that an answer asks for instead, if the call wants it followed and it can be.
 pub(super) fn next<B>(plan: &Plan, streamed: bool, answer: &Response<B>, address: &Address) -> Option<Plan> {

@@ -1,16 +1,16 @@
-//! One slot to the service: at most one connection at a time, dialed anew within the slot when the service has closed
-//! it or a call was cut off.
+//! One slot to the service: at most one connection, or one place on a shared one, at a time, taken anew within the slot
+//! when the service has closed it or a call was cut off.
 
 use std::{error::Error, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use http::Response;
 
 use super::{
     answer,
-    connection::Connection,
     definition::Target,
+    h2::{Need, Table},
+    link::{Fault, Inbound, Link},
     pace::{Overdue, Pace, Upload},
     payload::Payload,
     plan::{Plan, Sending},
@@ -27,8 +27,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct HttpSession {
     target: Arc<Target>,
+    table: Arc<Table>,
     fence: Arc<Fence>,
-    connection: Option<Connection>,
+    link: Option<Link>,
     /// A call has begun and not come to its end.
     in_call: bool,
 }
@@ -41,24 +42,36 @@ struct Call<'a> {
     sent_before: u64,
     sending: Sending,
     retries: u32,
+    /// How far the exchange under way has come.
+    pace: Option<Arc<Pace>>,
+    /// An exchange of it was answered, which redirects to the next one.
+    answered: bool,
 }
+
+/// Times that a request is sent anew of which the service is known to have done nothing, at most.
+const MAX_RESENT: u32 = 3;
 
 /// Why an exchange came to nothing.
 enum Failed {
-    /// It is certain that nothing of it was handed over, and it was the first on a kept connection.
+    /// It is certain that the service did nothing of it, so it can be sent anew.
     Unsent(Sending),
     /// For good.
     For(CallError),
 }
 
 impl HttpSession {
-    /// Opens a session with its first connection.
-    pub(super) async fn dial(target: Arc<Target>, fence: Arc<Fence>) -> Result<Self, DialError> {
-        let connection = Connection::dial(Arc::clone(&target), Arc::clone(&fence)).await?;
+    /// Opens a session with its first connection, or a place on one.
+    pub(super) async fn dial(
+        table: Arc<Table>,
+        target: Arc<Target>,
+        fence: Arc<Fence>,
+    ) -> Result<Self, DialError> {
+        let link = table.link(&fence, Need::Session).await?;
         Ok(Self {
             target,
+            table,
             fence,
-            connection: Some(connection),
+            link: Some(link),
             in_call: false,
         })
     }
@@ -67,36 +80,47 @@ impl HttpSession {
         let plan = Plan::read(&operation, &self.target).map_err(CallError::Invalid)?;
         let mut call = Call::begin(self, Sending::of(operation.body));
         let completion = call.carry_out(plan, sink).await?;
-        call.session.in_call = false;
+        call.session.rest();
         Ok(completion)
     }
 
-    /// Removes the connection, and returns when its socket is gone: a slot never has two.
+    /// Stops what is under way, and returns when it is over: a slot never has two.
     async fn hang_up(&mut self) {
-        // It stays in its place until it is gone, so that dropping this future forgets nothing.
-        if let Some(connection) = &mut self.connection {
-            connection.hang_up().await;
+        // It stays in its place until it is over, so that dropping this future forgets nothing.
+        let kept = match &mut self.link {
+            Some(link) => link.hang_up().await,
+            None => false,
+        };
+        if !kept {
+            self.link = None;
         }
-        self.connection = None;
+    }
+
+    /// No call is under way any more.
+    fn rest(&mut self) {
+        self.in_call = false;
+        if !self.link.as_ref().is_some_and(Link::rest) {
+            self.link = None;
+        }
     }
 
     async fn settled(&mut self) -> Result<(), SessionLost> {
         if self.in_call {
             self.hang_up().await;
-            self.in_call = false;
+            self.rest();
         }
         Ok(())
     }
 
     /// Whether the connection ended as the service had announced, which is no loss.
     fn is_over(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.last)
+        self.link.as_ref().is_some_and(Link::is_over)
     }
 
     async fn is_dead(&mut self) -> bool {
         let tls = self.target.tls.is_some();
-        match &mut self.connection {
-            Some(connection) => connection.is_dead(tls).await,
+        match &mut self.link {
+            Some(link) => link.is_dead(tls).await,
             None => false,
         }
     }
@@ -111,6 +135,8 @@ impl<'a> Call<'a> {
             sent_before,
             sending,
             retries: 0,
+            pace: None,
+            answered: false,
         }
     }
 
@@ -119,6 +145,7 @@ impl<'a> Call<'a> {
         let streamed = matches!(self.sending, Sending::Stream(_));
         loop {
             let answer = self.ask(&plan).await?;
+            self.answered = true;
             let last = answer::is_last(answer.version(), answer.headers());
             let next = redirect::next(&plan, streamed, &answer, &self.session.target.address);
             let whole = match &next {
@@ -138,45 +165,45 @@ impl<'a> Call<'a> {
     }
 
     /// Keeps the connection for the next exchange, if that is sound. One whose request is not all written when
-    /// its answer has ended is not: the rest would go out in the time of whoever comes next. One that the service has announced to close may say its goodbye.
+    /// its answer has ended is not: the rest would go out in the time of whoever comes next. One that the service has
+    /// announced to close may say its goodbye.
     async fn keep_if(&mut self, sound: bool, last: bool) {
-        match &mut self.session.connection {
-            Some(connection) if sound && connection.pace.is_written() => connection.last = last,
+        let written = self.pace.as_ref().is_none_or(|pace| pace.is_written());
+        match &mut self.session.link {
+            Some(link) if sound && written => link.keep(last),
             Some(_) | None => self.session.hang_up().await,
         }
     }
 
     /// Sends a request and waits for the answer's head, on a new connection if the kept one is dead.
-    async fn ask(&mut self, plan: &Plan) -> Result<Response<Incoming>, CallError> {
+    async fn ask(&mut self, plan: &Plan) -> Result<Response<Inbound>, CallError> {
         if self.session.is_over() {
             self.session.hang_up().await;
         } else if self.session.is_dead().await {
             self.session.hang_up().await;
             self.retries += 1;
         }
-        if self.session.connection.is_none() {
-            self.redial().await?;
-        }
-        match self.exchange(plan).await {
-            Ok(answer) => Ok(answer),
-            Err(Failed::For(error)) => Err(error),
-            Err(Failed::Unsent(sending)) => {
-                self.sending = sending;
-                self.retries += 1;
-                self.session.hang_up().await;
+        for _ in 0..=MAX_RESENT {
+            if self.session.link.is_none() {
                 self.redial().await?;
-                self.exchange(plan).await.map_err(|failed| match failed {
-                    Failed::For(error) => error,
-                    Failed::Unsent(_) => self.broken("the service closed the connection at once"),
-                })
+            }
+            match self.exchange(plan).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::For(error)) => return Err(error),
+                Err(Failed::Unsent(sending)) => {
+                    self.sending = sending;
+                    self.retries += 1;
+                    self.session.hang_up().await;
+                }
             }
         }
+        Err(self.broken("the service takes no request"))
     }
 
     async fn redial(&mut self) -> Result<(), CallError> {
         let session = &mut *self.session;
         let limit = session.target.limits.connect;
-        let dial = Connection::dial(Arc::clone(&session.target), Arc::clone(&session.fence));
+        let dial = session.table.link(&session.fence, Need::Call);
         let dialed = tokio::time::timeout(limit, dial).await.unwrap_or_else(|_| {
             Err(DialError {
                 kind: DialErrorKind::Transient,
@@ -184,7 +211,7 @@ impl<'a> Call<'a> {
             })
         });
         match dialed {
-            Ok(connection) => session.connection = Some(connection),
+            Ok(link) => session.link = Some(link),
             // A redirect's first half was carried out before.
             Err(error) if self.handed_over() => return Err(self.broken(&error.message)),
             Err(error) => return Err(CallError::Dial(error)),
@@ -192,21 +219,22 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    async fn exchange(&mut self, plan: &Plan) -> Result<Response<Incoming>, Failed> {
+    async fn exchange(&mut self, plan: &Plan) -> Result<Response<Inbound>, Failed> {
         let sent_before = self.session.fence.sent();
         let payload = self.payload(plan);
-        let Some(connection) = &mut self.session.connection else {
+        let session = &mut *self.session;
+        let Some(link) = &mut session.link else {
             return Err(Failed::For(self.broken("there is no connection")));
         };
-        let pace = Arc::clone(&connection.pace);
-        let kept = std::mem::replace(&mut connection.used, true);
+        let (kept, pace) = (link.was_kept(), link.pace(&session.target.clock));
         pace.begin();
-        let mut request = plan.request(&self.session.target, &connection.secret_headers, payload);
+        self.pace = Some(Arc::clone(&pace));
+        let mut request = plan.request(&session.target, link.secret_headers(), payload);
         request.body_mut().attach(&pace);
-        let limits = &self.session.target.limits;
+        let limits = &session.target.limits;
         let outcome = tokio::select! {
             biased;
-            outcome = send(&mut connection.sender, request) => outcome,
+            outcome = link.send(request, &session.fence, &pace) => outcome,
             overdue = pace.overdue(limits) => return Err(Failed::For(timeout(overdue))),
         };
         match outcome {
@@ -214,7 +242,10 @@ impl<'a> Call<'a> {
                 pace.answered();
                 Ok(answer)
             }
-            Err(fault) => Err(self.failed(fault, &pace, kept && self.session.fence.sent() == sent_before)),
+            Err(fault) => {
+                let unsent = kept && self.session.fence.sent() == sent_before;
+                Err(self.failed(fault, &pace, unsent))
+            }
         }
     }
 
@@ -229,33 +260,41 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What to make of a request that got no answer. It may be sent again only if it came first on a kept connection
-    /// and not one byte of it was handed over: then the service had closed the connection before.
+    /// What to make of a request that got no answer. It may be sent again only if not one byte of it was handed over
+    /// on a connection that was kept, which the service had closed before, or if the service proved that it did nothing
+    /// of it.
     fn failed(&mut self, fault: Fault, pace: &Pace, unsent: bool) -> Failed {
-        let sending = match (&self.sending, fault.request) {
+        if fault.refused && !self.answered {
+            // What was handed over of it counts for nothing.
+            self.sent_before = self.session.fence.sent();
+        }
+        let sending = match (&self.sending, fault.payload) {
             (Sending::Whole, _) => Some(Sending::Whole),
-            (_, Some(request)) => request.into_body().into_reader().map(Sending::Stream),
+            (_, Some(payload)) => payload.into_reader().map(Sending::Stream),
             (_, None) => None,
         };
+        let again = (unsent || fault.refused) && self.session.fence.is_open();
         match (pace.upload(), sending) {
             (Upload::Cut, _) => Failed::For(CallError::Input),
             (Upload::WrongLength, _) => {
                 Failed::For(self.broken("the body has not the length that its header promised"))
             }
-            (_, Some(sending)) if unsent && self.session.fence.is_open() => Failed::Unsent(sending),
+            (_, Some(sending)) if again => Failed::Unsent(sending),
             _ => Failed::For(self.broken(&fault.message)),
         }
     }
 
     /// Bounds what comes after the head: a body still being written must go on.
-    async fn paced<T>(&self, work: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-        let Some(connection) = &self.session.connection else {
+    async fn paced<T>(&mut self, work: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+        let session = &mut *self.session;
+        let (Some(link), Some(pace)) = (&mut session.link, &self.pace) else {
             return work.await;
         };
         tokio::select! {
             biased;
             done = work => done,
-            overdue = connection.pace.overdue(&self.session.target.limits) => Err(timeout(overdue)),
+            never = link.sending() => match never {},
+            overdue = pace.overdue(&session.target.limits) => Err(timeout(overdue)),
         }
     }
 
@@ -273,33 +312,10 @@ impl<'a> Call<'a> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if let (true, Some(connection)) = (self.session.in_call, &self.session.connection) {
-            connection.cut();
+        if let (true, Some(link)) = (self.session.in_call, &mut self.session.link) {
+            link.cut();
         }
     }
-}
-
-/// A request without an answer.
-struct Fault {
-    message: String,
-    /// The request, if hyper had not begun with it.
-    request: Option<Request<Payload>>,
-}
-
-async fn send(
-    sender: &mut SendRequest<Payload>,
-    request: Request<Payload>,
-) -> Result<Response<Incoming>, Fault> {
-    if let Err(error) = sender.ready().await {
-        return Err(Fault {
-            message: causes(&error),
-            request: Some(request),
-        });
-    }
-    sender.try_send_request(request).await.map_err(|mut fault| Fault {
-        request: fault.take_message(),
-        message: causes(fault.error()),
-    })
 }
 
 const fn timeout(overdue: Overdue) -> CallError {
@@ -353,7 +369,12 @@ impl Session for HttpSession {
     /// Sends nothing: a request could cost the service something.
     fn probe(&mut self) -> BoxFuture<'_, Result<(), SessionLost>> {
         async {
-            if !self.is_over() && self.is_dead().await {
+            let tls = self.target.tls.is_some();
+            let lost = match &mut self.link {
+                Some(link) => link.is_lost(tls).await,
+                None => false,
+            };
+            if lost {
                 Err(SessionLost::because("the service closed the connection"))
             } else {
                 Ok(())
@@ -366,8 +387,8 @@ impl Session for HttpSession {
         async move {
             if self.in_call {
                 self.hang_up().await;
-            } else if let Some(connection) = self.connection.take() {
-                connection.close().await;
+            } else if let Some(link) = self.link.take() {
+                link.close().await;
             }
         }
         .boxed()

@@ -149,7 +149,7 @@ fn read_tls(own: &PostgresBackend, host: &str, faults: &mut Faults) -> Option<Tl
             own: &tls,
             on: tls.enabled && !host.is_empty(),
             host,
-            alpn: b"postgresql",
+            alpn: &[b"postgresql"],
         };
         plan = TlsPlan::read(&asked, faults);
     });

@@ -168,7 +168,7 @@ fn read_tls(own: &TcpBackend, host: &str, faults: &mut Faults) -> Option<TlsPlan
             own: &tls,
             on: tls.enabled && !host.is_empty(),
             host,
-            alpn: b"",
+            alpn: &[],
         };
         TlsPlan::read(&asked, faults)
     })

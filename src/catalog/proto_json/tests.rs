@@ -11,8 +11,8 @@ use crate::{
     error::Faults,
     proto::{
         EchoBackend, Endpoint, Health, HttpBackend, LeasePolicy, PluginBackend, Pool, PoolSpec,
-        PostgresBackend, Queue, RedisBackend, SecretRef, Sizing, TcpBackend, TcpBytes, TcpFraming, TcpPrefix, TcpReset,
-        TcpStep, Timeouts, Tls, pool_spec::Backend, postgres_backend::Reset, secret_ref::Source,
+        PostgresBackend, Queue, RedisBackend, SecretRef, Sizing, TcpBackend, TcpBytes, TcpFraming, TcpPrefix,
+        TcpReset, TcpStep, Timeouts, Tls, pool_spec::Backend, postgres_backend::Reset, secret_ref::Source,
         tcp_bytes::Written, tcp_framing::Ends, tcp_reset::How, tcp_step::Step,
     },
 };
@@ -256,10 +256,20 @@ fn tls() -> impl Strategy<Value = Tls> {
 fn http() -> impl Strategy<Value = Backend> {
     let headers = prop::collection::hash_map(text(), text(), 0..4);
     let secrets: BoxedStrategy<HashMap<_, _>> = prop::collection::hash_map(text(), secret(), 0..4).boxed();
-    let http = (prop::option::of(tls()), headers, secrets, span(), span());
+    let versions = (0..3_i32, prop::option::of(any::<u32>()));
+    let http = (
+        versions,
+        prop::option::of(tls()),
+        headers,
+        secrets,
+        span(),
+        span(),
+    );
     http.prop_map(
-        |(tls, headers, secret_headers, first_byte_timeout, write_timeout)| {
+        |((protocol, max_connections), tls, headers, secret_headers, first_byte_timeout, write_timeout)| {
             Backend::Http(HttpBackend {
+                protocol,
+                max_connections,
                 tls,
                 headers,
                 secret_headers,

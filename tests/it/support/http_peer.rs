@@ -102,20 +102,26 @@ struct Lines {
 pub(crate) struct Identity {
     /// It, in PEM: what to trust.
     pub(crate) pem: String,
-    acceptor: TlsAcceptor,
+    pub(crate) acceptor: TlsAcceptor,
 }
 
 impl Identity {
     pub(crate) fn new() -> Self {
+        Self::speaking(&[])
+    }
+
+    /// One that agrees to these protocols in ALPN.
+    pub(crate) fn speaking(protocols: &[&[u8]]) -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Self {
             pem: made.cert.pem(),
             acceptor: TlsAcceptor::from(Arc::new(config)),

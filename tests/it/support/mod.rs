@@ -5,6 +5,8 @@ pub mod calls;
 pub mod driver;
 pub mod driver_server;
 #[allow(dead_code, reason = "shared with the backend's own tests, which use the rest")]
+pub mod h2_peer;
+#[allow(dead_code, reason = "shared with the backend's own tests, which use the rest")]
 pub mod http_peer;
 pub mod postgres;
 pub mod process;

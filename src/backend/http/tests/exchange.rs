@@ -341,6 +341,7 @@ fn a_definition_is_refused_with_all_its_faults() {
             seconds: 90_000,
             nanos: 0,
         }),
+        ..HttpBackend::default()
     };
     let faults = backend(&spec("http://api", own), Path::new("/")).unwrap_err();
     let fields: Vec<_> = faults.list().iter().map(|fault| fault.field.as_str()).collect();

@@ -1,8 +1,12 @@
-//! The HTTP backend against a scripted service on real sockets.
+//! The HTTP backend against scripted services on real sockets.
 
 mod cancel;
 mod exchange;
 mod faults;
+mod h2;
+#[path = "../../../../tests/it/support/h2_peer.rs"]
+#[allow(dead_code, reason = "integration tests use the rest")]
+mod h2_peer;
 #[path = "../../../../tests/it/support/http_peer.rs"]
 #[allow(dead_code, reason = "integration tests use the rest")]
 mod peer;
@@ -27,6 +31,7 @@ use crate::{
 };
 
 /// A session of a pool, as the broker would use it.
+#[derive(Debug)]
 struct Bench {
     backend: Arc<dyn Backend>,
     fence: Arc<Fence>,
