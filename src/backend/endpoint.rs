@@ -63,7 +63,9 @@ pub(super) fn host_and_port(address: &str, default_port: u16) -> Option<(String,
     let port = if port.is_empty() {
         default_port
     } else {
-        port.parse().ok().filter(|port| *port > 0)?
+        // A sign would be read as well.
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        port.parse().ok().filter(|port| digits && *port > 0)?
     };
     (!host.is_empty() && host.len() <= 253 && host.chars().all(legal)).then(|| (host.to_owned(), port))
 }

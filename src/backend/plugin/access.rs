@@ -64,7 +64,7 @@ impl Access {
                 own: tls,
                 on,
                 host,
-                alpn: b"h2",
+                alpn: &[b"h2"],
             };
             plan = TlsPlan::read(&asked, faults);
         });

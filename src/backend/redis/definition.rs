@@ -110,7 +110,7 @@ fn read_tls(own: &RedisBackend, host: &str, faults: &mut Faults) -> Option<TlsPl
             own: &tls,
             on: tls.enabled && !host.is_empty(),
             host,
-            alpn: b"redis",
+            alpn: &[b"redis"],
         };
         plan = TlsPlan::read(&asked, faults);
     });

@@ -176,7 +176,8 @@ fn read_tls(own: &TcpBackend, host: &str, faults: &mut Faults) -> Option<TlsPlan
 
 /// `host:port` or `[v6]:port`.
 fn read_address(endpoint: &Endpoint, faults: &mut Faults) -> Option<(String, u16)> {
-    let found = split_address(&endpoint.address);
+    // There is no usual port.
+    let found = endpoint::host_and_port(&endpoint.address, 0).filter(|(_, port)| *port > 0);
     if found.is_none() {
         faults.add(
             "endpoints[0].address",
@@ -184,19 +185,4 @@ fn read_address(endpoint: &Endpoint, faults: &mut Faults) -> Option<(String, u16
         );
     }
     found
-}
-
-fn split_address(address: &str) -> Option<(String, u16)> {
-    let (host, port) = match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once("]:")?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
-            (host, port)
-        }
-        None => address.split_once(':')?,
-    };
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
-    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-    let port = port.parse().ok().filter(|port| digits && *port > 0)?;
-    (!host.is_empty() && host.len() <= 253 && host.chars().all(legal)).then(|| (host.to_owned(), port))
 }
