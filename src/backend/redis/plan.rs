@@ -10,7 +10,7 @@ use super::{
     resp,
 };
 use crate::{
-    backend::{Body, Operation},
+    backend::{Body, Operation, hex},
     error::Faults,
     proto::{self, value::Kind},
 };
@@ -262,24 +262,9 @@ fn from_binary(text: &str) -> Result<Bytes, String> {
     })?;
     match found {
         Binary::Base64(text) => BASE64.decode(&text).map(Bytes::from).ok(),
-        Binary::Hex(text) => from_hex(&text),
+        Binary::Hex(text) => hex::decode(&text).map(Bytes::from),
     }
     .ok_or_else(|| "is not what it says: standard base64 with padding, or pairs of hex digits".to_owned())
-}
-
-fn from_hex(text: &str) -> Option<Bytes> {
-    let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
-        [high, low] => {
-            let digit = |byte: &u8| {
-                char::from(*byte)
-                    .to_digit(16)
-                    .and_then(|digit| u8::try_from(digit).ok())
-            };
-            Some(digit(high)? * 16 + digit(low)?)
-        }
-        _ => None,
-    });
-    pairs.collect::<Option<Vec<u8>>>().map(Bytes::from)
 }
 
 fn typed_args(args: &[proto::Value], faults: &mut Faults) -> Vec<Bytes> {

@@ -67,7 +67,8 @@ impl Server {
         NEXT.fetch_add(1, SeqCst)
     }
 
-    /// Starts another one, with options such as `--maxclients 3` (`{port}` is its port), after `prepare` has put files into its folder.
+    /// Starts another one, with options such as `--maxclients 3` (`{port}` is its port), after `prepare` has put files
+    /// into its folder.
     pub fn start_with(settings: &str, prepare: impl Fn(&Path)) -> Self {
         // The port is free when it is chosen, and may be taken a moment later.
         for _ in 0..3 {
