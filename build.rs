@@ -4,7 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
+    "sublet/v1/backend.proto",
     "sublet/v1/broker_service.proto",
     "sublet/v1/operation.proto",
     "sublet/v1/pool.proto",

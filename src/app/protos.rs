@@ -14,6 +14,7 @@ protos![
     "google/rpc/error_details.proto",
     "google/rpc/status.proto",
     "sublet/plugin/v1/driver_service.proto",
+    "sublet/v1/backend.proto",
     "sublet/v1/broker_service.proto",
     "sublet/v1/operation.proto",
     "sublet/v1/pool.proto",
