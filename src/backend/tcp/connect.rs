@@ -89,8 +89,10 @@ fn ungreeted(peer: &Peer, error: &LinkError) -> DialError {
         LinkError::Unexpected(_) | LinkError::Misframed(_) => {
             DialError::permanent(format!("greeting: {error}"))
         }
-        LinkError::Closed | LinkError::Unasked | LinkError::UsedUp | LinkError::Io(_) => {
-            DialError::transient(format!("greeting: {error}"))
-        }
+        LinkError::Closed
+        | LinkError::Unasked
+        | LinkError::UsedUp
+        | LinkError::TakenAway
+        | LinkError::Io(_) => DialError::transient(format!("greeting: {error}")),
     }
 }

@@ -41,6 +41,8 @@ pub(super) enum LinkError {
     Unasked,
     #[error("an earlier call was cut in its middle, or was a tunnel, and has used the session up")]
     UsedUp,
+    #[error("the session was taken away")]
+    TakenAway,
     #[error("{0}")]
     Io(#[from] io::Error),
 }

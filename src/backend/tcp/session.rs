@@ -40,6 +40,8 @@ pub(super) struct TcpSession {
     broken: bool,
     /// It has been a tunnel, and came to its end in order.
     spent: bool,
+    /// A request's answer is here, and the holder does not have it: the next one's would be taken for it.
+    unread: bool,
 }
 
 impl TcpSession {
@@ -54,6 +56,7 @@ impl TcpSession {
             received: 0,
             broken: false,
             spent: false,
+            unread: false,
         }
     }
 
@@ -66,6 +69,12 @@ impl TcpSession {
             message: error.to_string(),
             executed: Some(Executed::No),
         })?;
+        if self.unread && !matches!(plan, Plan::Receive(_)) {
+            return Err(invalid(
+                "name",
+                "must be `receive`: the answer to the request before is still to be taken",
+            ));
+        }
         match plan {
             Plan::Send(payload) => {
                 let sent = self.send(payload, operation.body).await?;
@@ -83,7 +92,7 @@ impl TcpSession {
                 // Cut now, its answer would be taken for the next one's.
                 self.broken = true;
                 let length = self.message(&wanted).await?;
-                self.broken = false;
+                (self.broken, self.unread) = (false, true);
                 let mut completion = self.give(length, wanted.shape, sink).await?;
                 completion.attributes.push(("sent".to_owned(), sent.to_string()));
                 Ok(completion)
@@ -102,6 +111,10 @@ impl TcpSession {
             return Err(LinkError::UsedUp);
         }
         let holder = self.fence.number();
+        if holder == 0 {
+            // The holder's time ended a moment ago: nobody's call may change what is known of him.
+            return Err(LinkError::TakenAway);
+        }
         if holder != self.holder {
             if self.holder != 0 {
                 self.broken = true;
@@ -194,6 +207,7 @@ impl TcpSession {
             Shape::Text | Shape::Hex => Output::Json(readable(message, shape)),
         };
         self.link.take(length);
+        self.unread = false;
         self.received += 1;
         Ok(done(output, &[("received", length as u64)]))
     }

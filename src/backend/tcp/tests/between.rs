@@ -42,6 +42,30 @@ async fn a_session_with_an_answer_for_each_message_is_kept() {
 }
 
 #[tokio::test]
+async fn a_call_that_begins_after_its_holders_end_changes_nothing() {
+    let mut bench = Bench::with(lines_reset_by(How::Keep(Keep::Answered.into()))).await;
+    bench.call("send", json!({"text": "GET\r\n"})).await.unwrap();
+    bench.fence.shut();
+    let late = bench.call("receive", json!({})).await;
+    assert!(
+        matches!(
+            &late,
+            Err(CallError::Lost {
+                executed: Some(Executed::No),
+                ..
+            })
+        ),
+        "{late:?}"
+    );
+    bench.session.settle().await.unwrap();
+    assert_eq!(
+        bench.session.cleanliness(),
+        Cleanliness::Broken,
+        "an answer is still to come"
+    );
+}
+
+#[tokio::test]
 async fn a_half_read_answer_never_reaches_the_next_holder() {
     for how in [
         How::Keep(Keep::Answered.into()),
