@@ -96,14 +96,14 @@ impl RedisSession {
         all.extend_from_slice(written);
         resp::encode(&["EXEC"], &mut all);
         self.wire.queue(&all, sent.len() + 2);
-        let mut refused = match self.reply().await? {
-            Token::Error(text) => Some((text, None)),
-            _ => None,
-        };
+        if let Token::Error(text) = self.reply().await? {
+            return Err(self.untransacted(&text, sent).await?);
+        }
+        let mut refused = None;
         for index in 0..sent.len() {
             // Each is answered with QUEUED.
             if let Token::Error(text) = self.reply().await? {
-                refused.get_or_insert((text, Some(index)));
+                refused.get_or_insert((text, index));
             }
         }
         let outcome = self.reply().await?;
@@ -112,13 +112,10 @@ impl RedisSession {
             (None, Token::Null) => Err(changed()),
             // The first refused command says more than that the transaction was discarded.
             (Some((text, index)), Token::Error(_)) => {
-                let (mut error, executed) = self.refusal(&text, Nature::State);
-                if let Some(index) = index {
-                    error.message = format!("commands[{index}]: {}", error.message);
-                }
+                let (mut error, _) = self.refusal(&text, Nature::State);
+                error.message = format!("commands[{index}]: {}", error.message);
                 // What is discarded was not executed, whatever the command was refused for.
-                let discarded = if index.is_some() { Executed::No } else { executed };
-                Err(CallError::Backend(error, discarded))
+                Err(CallError::Backend(error, Executed::No))
             }
             (None, Token::Error(text)) => {
                 let (error, executed) = self.refusal(&text, Nature::State);
@@ -132,6 +129,30 @@ impl RedisSession {
                 })
             }
         }
+    }
+
+    /// MULTI was refused, and what came behind it was no transaction: each command was carried out by itself, or refused
+    /// as well.
+    async fn untransacted(&mut self, why: &[u8], sent: &[Sent]) -> Result<CallError, CallError> {
+        let mut any = false;
+        for one in sent {
+            let first = self.reply().await?;
+            self.note(*one, &first);
+            any |= !matches!(first, Token::Error(_));
+            self.value(first, false, ELEMENT).await?;
+        }
+        // EXEC, without MULTI.
+        let exec = self.reply().await?;
+        self.value(exec, false, ELEMENT).await?;
+        let (mut error, executed) = self.refusal(why, Nature::State);
+        if !any {
+            return Ok(CallError::Backend(error, executed));
+        }
+        error.message = format!(
+            "MULTI was refused, commands were executed without it: {}",
+            error.message
+        );
+        Ok(CallError::Backend(error, Executed::Yes))
     }
 
     /// What EXEC's answer has for each command.

@@ -157,6 +157,9 @@ impl Wire {
         if self.broken {
             return Err(WireError::Closed);
         }
+        if self.expected() > 0 || self.is_within() {
+            return Err(self.fail(WireError::malformed("an earlier answer that was not read")));
+        }
         let wait = std::mem::take(&mut self.arrived);
         // The runtime that it has moved to hears of what arrived in a moment.
         let caught = std::future::poll_fn(|cx| match self.poll_fill(cx) {

@@ -98,6 +98,36 @@ async fn an_answer_too_many_ends_the_session() {
 }
 
 #[tokio::test]
+async fn commands_behind_a_refused_multi_are_told_to_be_executed() {
+    let atomic = || {
+        let params = json!({ "commands": [["LRANGE", "l", "0", "0"], ["INCR", "k"]], "atomic": true });
+        operation("pipeline", &params)
+    };
+    for (answers, executed, said) in [
+        ("*1\r\n$1\r\na\r\n:1\r\n", Executed::Yes, "without it"),
+        ("-NOPERM lrange\r\n-NOPERM incr\r\n", Executed::No, "multi"),
+    ] {
+        let (mut session, mut peer, _fence) = session().await;
+        let mut sink = Sink::collect(1000);
+        let answering = async {
+            until(&mut peer, "EXEC\r\n").await;
+            let all = format!("-NOPERM multi\r\n{answers}-ERR EXEC without MULTI\r\n");
+            peer.write_all(all.as_bytes()).await.unwrap();
+        };
+        let error = tokio::join!(session.execute(atomic(), &mut sink), answering)
+            .0
+            .unwrap_err();
+        let CallError::Backend(error, found) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(found, executed, "{error:?}");
+        assert!(error.message.contains(said), "{error:?}");
+        let next = answered(&mut *session, &mut peer, "+own\r\n").await.unwrap();
+        assert_eq!(json(next), "\"own\"", "nothing of it is left");
+    }
+}
+
+#[tokio::test]
 async fn what_a_server_says_unasked_is_no_answer() {
     let (mut session, mut peer, _fence) = session().await;
     let answer = answered(
