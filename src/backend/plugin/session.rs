@@ -243,8 +243,13 @@ impl Session for PluginSession {
     }
 
     fn cleanliness(&self) -> Cleanliness {
-        // A driver may answer before it has taken the whole call; the rest must not be written later.
-        if self.gone().is_some() || !self.connection.has_written(self.last) {
+        // A driver may answer before it has taken the whole call; the rest must not be written later. The fence opens for
+        // the pool's own work before that begins, so that it is cut now.
+        let written = self.connection.has_written(self.last);
+        if !written && !self.fence.is_open() {
+            self.connection.cut();
+        }
+        if self.gone().is_some() || !written {
             Cleanliness::Broken
         } else if self.used || self.running.is_some() {
             Cleanliness::Dirty
