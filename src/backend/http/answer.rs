@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, Version, header};
 use http_body_util::BodyExt as _;
 
-use super::link::Inbound;
+use super::link::{Inbound, causes};
 use crate::{
     backend::{CallError, Event, Sink},
     proto,
@@ -65,7 +65,7 @@ async fn send(sink: &mut Sink, event: Event) -> Result<(), CallError> {
 async fn next_part(body: &mut Inbound) -> Result<Option<Bytes>, CallError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| CallError::Broken {
-            message: format!("the answer broke off: {}", super::session::causes(&*error)),
+            message: format!("the answer broke off: {}", causes(&*error)),
             executed: None,
         })?;
         if let Ok(bytes) = frame.into_data() {

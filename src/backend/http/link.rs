@@ -18,7 +18,6 @@ use super::{
     h2::{Inflow, Slot},
     pace::Pace,
     payload::Payload,
-    session::causes,
 };
 use crate::{backend::Fence, clock::Clock};
 
@@ -39,6 +38,8 @@ pub(super) struct Fault {
     pub(super) payload: Option<Payload>,
     /// The service proved that it did nothing of the request.
     pub(super) refused: bool,
+    /// The request itself is at fault, and nothing of it was sent.
+    pub(super) senseless: bool,
 }
 
 impl Fault {
@@ -48,6 +49,15 @@ impl Fault {
             message: message.to_owned(),
             payload,
             refused: false,
+            senseless: false,
+        }
+    }
+
+    /// One of a request that can be sent to nobody.
+    pub(super) fn senseless(message: &str) -> Self {
+        Self {
+            senseless: true,
+            ..Self::unsent(message, None)
         }
     }
 }
@@ -186,6 +196,7 @@ async fn send(
         payload: fault.take_message().map(Request::into_body),
         message: causes(fault.error()),
         refused: false,
+        senseless: false,
     })
 }
 
@@ -209,4 +220,15 @@ impl Body for Inbound {
             Self::Shared(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
+}
+
+/// An error with what lies beneath it, for people.
+pub(super) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }

@@ -1,7 +1,7 @@
 //! One slot to the service: at most one connection, or one place on a shared one, at a time, taken anew within the slot
 //! when the service has closed it or a call was cut off.
 
-use std::{error::Error, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::Response;
@@ -21,7 +21,7 @@ use crate::{
         CallError, Cleanliness, Completion, DialError, DialErrorKind, Fence, Operation, Session, SessionLost,
         Sink,
     },
-    error::Executed,
+    error::{Executed, Faults},
 };
 
 #[derive(Debug)]
@@ -79,9 +79,11 @@ impl HttpSession {
     async fn run(&mut self, operation: Operation, sink: &mut Sink) -> Result<Completion, CallError> {
         let plan = Plan::read(&operation, &self.target).map_err(CallError::Invalid)?;
         let mut call = Call::begin(self, Sending::of(operation.body));
-        let completion = call.carry_out(plan, sink).await?;
-        call.session.rest();
-        Ok(completion)
+        let outcome = call.carry_out(plan, sink).await;
+        if matches!(outcome, Ok(_) | Err(CallError::Invalid(_))) {
+            call.session.rest();
+        }
+        outcome
     }
 
     /// Stops what is under way, and returns when it is over: a slot never has two.
@@ -264,6 +266,9 @@ impl<'a> Call<'a> {
     /// on a connection that was kept, which the service had closed before, or if the service proved that it did nothing
     /// of it.
     fn failed(&mut self, fault: Fault, pace: &Pace, unsent: bool) -> Failed {
+        if fault.senseless && !self.handed_over() {
+            return Failed::For(CallError::Invalid(Faults::one("params", fault.message)));
+        }
         if fault.refused && !self.answered {
             // What was handed over of it counts for nothing.
             self.sent_before = self.session.fence.sent();
@@ -273,7 +278,7 @@ impl<'a> Call<'a> {
             (_, Some(payload)) => payload.into_reader().map(Sending::Stream),
             (_, None) => None,
         };
-        let again = (unsent || fault.refused) && self.session.fence.is_open();
+        let again = (unsent || fault.refused) && !fault.senseless && self.session.fence.is_open();
         match (pace.upload(), sending) {
             (Upload::Cut, _) => Failed::For(CallError::Input),
             (Upload::WrongLength, _) => {
@@ -323,17 +328,6 @@ const fn timeout(overdue: Overdue) -> CallError {
         what: overdue.what,
         limit: overdue.limit,
     }
-}
-
-/// An error with what lies beneath it, for people.
-pub(super) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 impl Session for HttpSession {

@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::{AbortHandle, JoinHandle},
 };
 use tokio_rustls::TlsAcceptor;
@@ -46,7 +46,7 @@ pub(crate) struct Manners {
     pub(crate) refuses: usize,
     /// Answers pings.
     pub(crate) pongs: bool,
-    /// Stops to read for good once so many bytes have come.
+    /// Stops to read once so many bytes have come, until it is told to read on.
     pub(crate) reads: usize,
     /// The window of each stream, as its settings say.
     pub(crate) window: Option<u32>,
@@ -98,6 +98,12 @@ impl Wire {
         self.frames.iter().filter(|frame| frame.kind == kind).count()
     }
 
+    /// How often it acknowledged settings.
+    pub(crate) fn acknowledged(&self) -> usize {
+        let settings = self.frames.iter().filter(|frame| frame.kind == SETTINGS);
+        settings.filter(|frame| frame.flags & ACK != 0).count()
+    }
+
     /// The streams that requests came on.
     pub(crate) fn streams(&self) -> Vec<u32> {
         let heads = self.frames.iter().filter(|frame| frame.kind == HEADERS);
@@ -134,6 +140,7 @@ struct Shared {
     out: Mutex<Vec<mpsc::UnboundedSender<Vec<u8>>>>,
     serving: Mutex<Vec<AbortHandle>>,
     changes: watch::Sender<()>,
+    reads_on: Notify,
 }
 
 impl H2Peer {
@@ -160,6 +167,7 @@ impl H2Peer {
             out: Mutex::default(),
             serving: Mutex::default(),
             changes: watch::Sender::new(()),
+            reads_on: Notify::new(),
         });
         let accepting = tokio::spawn(accept(listener, manners, tls, Arc::clone(&shared)));
         Self {
@@ -198,6 +206,11 @@ impl H2Peer {
     /// Begins an answer.
     pub(crate) fn head(&self, socket: usize, stream: u32) {
         self.say(socket, (HEADERS, END_HEADERS), stream, HEAD);
+    }
+
+    /// Reads on where it had stopped.
+    pub(crate) fn read_on(&self) {
+        self.shared.reads_on.notify_one();
     }
 
     /// Allows another number of streams.
@@ -321,7 +334,8 @@ impl Host {
         let mut seen = 0;
         loop {
             if seen > self.manners.reads {
-                std::future::pending::<()>().await;
+                self.shared.reads_on.notified().await;
+                self.manners.reads = usize::MAX;
             }
             let mut head = [0; 9];
             if reader.read_exact(&mut head).await.is_err() {

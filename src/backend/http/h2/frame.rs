@@ -4,6 +4,8 @@ use std::io::IoSlice;
 
 /// A head's size.
 pub(super) const HEAD: usize = 9;
+/// A payload that we send, at most, whatever the peer allows: what is begun of a frame is finished, so it is small.
+pub(super) const LARGEST: usize = 16 * 1024;
 /// What a client says first (RFC 9113, section 3.4).
 pub(super) const PREFACE: usize = 24;
 /// The code of a reset by who wants no more of a stream.

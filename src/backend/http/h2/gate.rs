@@ -2,7 +2,7 @@
 //! moment in which it begins to be handed over, and those of a holder whose time has ended do not.
 //!
 //! What is left out must not be missed by the connection. Heads keep no state between them (see [`super::tap`]), so a
-//! whole request can be left out; in the place of a body's frame goes a reset of its stream, and the window that the
+//! whole request can be left out, but for the first, with which its socket ends; in the place of a body's frame goes a reset of its stream, and the window that the
 //! frame had taken is given back to h2. A frame of which a part was handed over is finished: HTTP/2 cannot break one
 //! off without breaking the connection. It is 16 KiB at most, and counts as handed over whole when it begins.
 
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     desk::Desk,
-    frame::{self, Head, Kind, PREFACE},
+    frame::{self, Head, Kind, LARGEST, PREFACE},
     lane::Lane,
     lanes::Lanes,
     tap::Tap,
@@ -35,8 +35,8 @@ pub(super) struct Gate<T> {
     lanes: Arc<Lanes>,
     desk: Desk,
     frame: Frame,
-    /// Whether the frames that continue a header block pass as its beginning did.
-    block: Option<bool>,
+    /// A request's head has passed, and said that there is no table of headers.
+    spoken: bool,
     /// Frames of our own that wait to be written.
     aside: BytesMut,
 }
@@ -58,7 +58,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Gate<T> {
             lanes,
             desk,
             frame: Frame::Passing(PREFACE, None),
-            block: None,
+            spoken: false,
             aside: BytesMut::new(),
         }
     }
@@ -97,12 +97,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Gate<T> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<Option<usize>>> {
         let lane = match head.kind {
+            // Heads are checked to be one frame before h2 gets them, see `head`.
+            Kind::Headers | Kind::Continuation if head.goes_on() || head.length > LARGEST => {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             Kind::Headers => ready!(self.lanes.beginning(head.stream, cx)),
             Kind::Data => match self.lanes.find(head.stream) {
                 Some(lane) => lane,
                 None => return self.leave_out(cx, head, None),
             },
-            Kind::Continuation if self.block == Some(false) => return self.leave_out(cx, head, None),
             // It would be an error to speak of a stream that the peer was never told of, and no use if it is over.
             Kind::Reset | Kind::WindowUpdate if head.stream != 0 && !self.lanes.are_using(head.stream) => {
                 return self.leave_out(cx, head, None);
@@ -122,7 +125,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Gate<T> {
         };
         if head.kind == Kind::Headers {
             self.lanes.introduced(head.stream);
-            self.block = Some(true);
+            self.spoken = true;
         }
         self.frame = Frame::Passing(head.whole(), Some((lane, head)));
         self.advance(head.whole() - written);
@@ -176,8 +179,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Gate<T> {
         lane: Option<&Lane>,
     ) -> Poll<io::Result<Option<usize>>> {
         match head.kind {
+            Kind::Headers if !self.spoken => {
+                // It says that there is no table of headers, and h2 says so once. A peer whose settings have none
+                // may understand no head before it has heard that.
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
             Kind::Headers => {
-                self.block = Some(false);
                 if let Some(lane) = lane {
                     lane.cut();
                 }

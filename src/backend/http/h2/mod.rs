@@ -9,6 +9,7 @@ mod desk;
 mod flag;
 mod frame;
 mod gate;
+mod head;
 mod inflow;
 mod lane;
 mod lanes;

@@ -39,13 +39,26 @@ pub(super) struct Place {
 pub(super) struct Left(pub(super) u64);
 
 impl Rooms {
-    /// A socket is there, with nobody on it yet.
-    pub(super) fn open(&mut self, socket: u64, streams: Option<u32>) {
+    /// A socket is there, with the slot on it that opened it: nobody else takes all its seats first, and it closes
+    /// with its last one. None if its peer allows no streams: then it is not taken in.
+    pub(super) fn open(&mut self, socket: u64, streams: Option<u32>, busy: bool) -> Option<Place> {
         let room = Room {
             limit: limit(streams),
             ..Room::default()
         };
-        self.rooms.insert(socket, room);
+        (room.limit > 0).then(|| {
+            self.rooms.insert(socket, room);
+            self.sit_down(socket, busy)
+        })
+    }
+
+    fn sit_down(&mut self, socket: u64, busy: bool) -> Place {
+        self.last_seat += 1;
+        let seat = self.last_seat;
+        if let Some(room) = self.rooms.get_mut(&socket) {
+            room.seats.insert(seat, busy);
+        }
+        Place { socket, seat }
     }
 
     /// Sockets that take calls.
@@ -53,21 +66,17 @@ impl Rooms {
         self.rooms.values().filter(|room| !room.leaving).count()
     }
 
-    /// A seat on the oldest socket that has one, so that the newer ones can go when there is less to do.
-    pub(super) fn take(&mut self) -> Option<Place> {
-        let free = |(_, room): &(&u64, &mut Room)| !room.leaving && room.seats.len() < room.limit;
-        let (socket, room) = self.rooms.iter_mut().find(free)?;
-        self.last_seat += 1;
-        room.seats.insert(self.last_seat, false);
-        Some(Place {
-            socket: *socket,
-            seat: self.last_seat,
-        })
+    /// A seat on the oldest socket that has one, so that the newer ones can go when there is less to do. `busy` if it is
+    /// for a call, which nobody may take it from before it begins.
+    pub(super) fn take(&mut self, busy: bool) -> Option<Place> {
+        let free = |(_, room): &(&u64, &Room)| !room.leaving && room.seats.len() < room.limit;
+        let socket = self.rooms.iter().find(free).map(|(socket, _)| *socket)?;
+        Some(self.sit_down(socket, busy))
     }
 
-    /// As [`Rooms::take`]; if there is none, the place of a slot that is idle.
+    /// As [`Rooms::take`] for a call; if there is none, the place of a slot that is idle.
     pub(super) fn take_any(&mut self) -> Option<Place> {
-        if let Some(place) = self.take() {
+        if let Some(place) = self.take(true) {
             return Some(place);
         }
         for room in self.rooms.values_mut().filter(|room| !room.leaving) {
@@ -75,7 +84,7 @@ impl Rooms {
                 break;
             }
         }
-        self.take()
+        self.take(true)
     }
 
     /// A call begins; false if the seat is gone, or its socket takes no more.
@@ -161,7 +170,8 @@ mod tests {
     fn rooms(limits: &[u32]) -> Rooms {
         let mut rooms = Rooms::default();
         for (number, limit) in (1..).zip(limits) {
-            rooms.open(number, Some(*limit));
+            let opened = rooms.open(number, Some(*limit), false).unwrap();
+            rooms.rooms.get_mut(&number).unwrap().seats.remove(&opened.seat);
         }
         rooms
     }
@@ -169,33 +179,43 @@ mod tests {
     #[test]
     fn seats_are_given_up_to_the_limit_and_on_the_oldest_socket_first() {
         let mut rooms = rooms(&[2, 1]);
-        let sockets: Vec<_> = std::iter::from_fn(|| rooms.take())
+        let sockets: Vec<_> = std::iter::from_fn(|| rooms.take(false))
             .map(|place| place.socket)
             .collect();
         assert_eq!(sockets, [1, 1, 2]);
-        rooms.open(3, None);
-        assert_eq!(std::iter::from_fn(|| rooms.take()).count(), 256);
+        rooms.open(3, None, false).unwrap();
+        assert_eq!(std::iter::from_fn(|| rooms.take(false)).count(), 255);
+    }
+
+    #[test]
+    fn who_opens_a_socket_sits_on_it_and_it_closes_with_him() {
+        let mut rooms = Rooms::default();
+        let a = rooms.open(1, Some(1), true).unwrap();
+        assert_eq!((rooms.take(false), rooms.take_any()), (None, None));
+        assert_eq!(rooms.leave(a), Some(Left(1)));
+        assert_eq!(rooms.open(2, Some(0), false), None);
+        assert_eq!(rooms.count(), 0);
     }
 
     #[test]
     fn a_lowered_limit_takes_idle_seats_now_and_busy_ones_at_their_end() {
         let mut rooms = rooms(&[3]);
-        let [a, b, c] = [(); 3].map(|()| rooms.take().unwrap());
+        let [a, b, c] = [(); 3].map(|()| rooms.take(false).unwrap());
         assert!(rooms.begin(a) && rooms.begin(b));
         assert_eq!(rooms.allow(1, Some(1)), None);
         assert!(rooms.has(a) && rooms.has(b) && !rooms.has(c));
         assert!(!rooms.begin(c));
         assert_eq!(rooms.rest(a), (false, None));
         assert_eq!(rooms.rest(b), (true, None), "one may stay");
-        assert_eq!(rooms.take(), None);
+        assert_eq!(rooms.take(false), None);
         assert_eq!(rooms.allow(1, Some(2)), None);
-        assert!(rooms.take().is_some());
+        assert!(rooms.take(false).is_some());
     }
 
     #[test]
     fn a_limit_of_none_closes_a_socket_where_all_are_idle() {
         let mut rooms = rooms(&[3]);
-        rooms.take().unwrap();
+        rooms.take(false).unwrap();
         assert_eq!(rooms.allow(1, Some(0)), Some(Left(1)));
         assert_eq!(rooms.count(), 0);
     }
@@ -203,11 +223,11 @@ mod tests {
     #[test]
     fn after_a_goodbye_idle_seats_go_and_the_socket_with_the_last_busy_one() {
         let mut rooms = rooms(&[3, 3]);
-        let [a, b] = [(); 2].map(|()| rooms.take().unwrap());
+        let [a, b] = [(); 2].map(|()| rooms.take(false).unwrap());
         assert!(rooms.begin(a));
         assert_eq!(rooms.say_goodbye(1), None);
         assert!(!rooms.has(a) && !rooms.has(b) && !rooms.begin(a));
-        assert_eq!((rooms.count(), rooms.take().unwrap().socket), (1, 2));
+        assert_eq!((rooms.count(), rooms.take(false).unwrap().socket), (1, 2));
         assert_eq!(rooms.rest(a), (false, Some(Left(1))));
         assert_eq!(rooms.leave(a), None, "it is gone already");
     }
@@ -215,22 +235,25 @@ mod tests {
     #[test]
     fn a_call_without_a_seat_takes_an_idle_slots_but_no_busy_ones() {
         let mut rooms = rooms(&[2]);
-        let [a, b] = [(); 2].map(|()| rooms.take().unwrap());
+        let [a, b] = [(); 2].map(|()| rooms.take(false).unwrap());
         assert!(rooms.begin(a));
         let c = rooms.take_any().unwrap();
+        assert_eq!(
+            rooms.take_any(),
+            None,
+            "it is that call's, though it has not begun"
+        );
         assert!(rooms.has(a) && !rooms.has(b) && rooms.begin(c));
-        assert_eq!(rooms.take_any(), None);
     }
 
     #[test]
     fn a_socket_ends_with_its_last_seat() {
         let mut rooms = rooms(&[2]);
-        let [a, b] = [(); 2].map(|()| rooms.take().unwrap());
+        let [a, b] = [(); 2].map(|()| rooms.take(false).unwrap());
         assert_eq!(rooms.leave(a), None);
         assert_eq!(rooms.leave(a), None, "it left before");
         assert_eq!(rooms.leave(b), Some(Left(1)));
-        rooms.open(2, Some(1));
-        let c = rooms.take().unwrap();
+        let c = rooms.open(2, Some(1), true).unwrap();
         rooms.gone(2);
         assert!(!rooms.has(c));
         assert_eq!((rooms.rest(c), rooms.leave(c)), ((false, None), None));

@@ -7,13 +7,23 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header, uri::Authority};
+use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 
-use super::{inflow::Inflow, lane::Lane, table::Seat, upload::Upload};
+use super::{
+    head::{self, for_http2},
+    inflow::Inflow,
+    lane::Lane,
+    table::Seat,
+    upload::Upload,
+};
 use crate::backend::{
     Fence,
-    http::{definition::Target, link::Fault, pace::Pace, payload::Payload, session::causes},
+    http::{
+        link::{Fault, causes},
+        pace::Pace,
+        payload::Payload,
+    },
 };
 
 /// A place, with at most one stream.
@@ -49,6 +59,12 @@ impl Slot {
         pace: &Arc<Pace>,
     ) -> Result<Response<Inflow>, Fault> {
         let (request, payload) = for_http2(request, self.seat.target());
+        let size = head::size(&request);
+        if size > head::LONGEST {
+            return Err(Fault::senseless(&format!(
+                "make a head of up to {size} bytes with the pool's own headers: a request over HTTP/2 has 15 KiB at most",
+            )));
+        }
         let end = payload.is_end_stream();
         let sender = if self.seat.begin() {
             self.seat.socket.sender()
@@ -67,7 +83,11 @@ impl Slot {
         }
         let (answer, sending) = match sender.send_request(request, end) {
             Ok(begun) => begun,
-            Err(error) => return Err(Fault::unsent(&causes(&error), Some(payload))),
+            Err(error) => {
+                // Its streams are used up, or h2 has given it up and could not say so yet.
+                self.seat.retire();
+                return Err(Fault::unsent(&causes(&error), Some(payload)));
+            }
         };
         self.seat.socket.lanes.add(sending.stream_id().as_u32(), &lane);
         let upload = (!end).then(|| Upload::new(payload, sending, Arc::clone(&lane)));
@@ -81,10 +101,16 @@ impl Slot {
             .map_err(|error| self.fault(&error))
     }
 
+    /// What became of a request without an answer. It is cut first: what is said of it now must stay true, and h2 may
+    /// still hold frames of it.
     fn fault(&mut self, error: &h2::Error) -> Fault {
+        if let Some(stream) = &self.stream {
+            stream.lane.cut();
+        }
         let upload = self.stream.as_mut().and_then(|stream| stream.upload.take());
         Fault {
             message: causes(error),
+            senseless: false,
             payload: upload.and_then(Upload::into_untouched),
             refused: self
                 .stream
@@ -182,31 +208,4 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.cut();
     }
-}
-
-/// As HTTP/2 has it: scheme and authority with the path, the length as a header.
-fn for_http2(request: Request<Payload>, target: &Target) -> (Request<()>, Payload) {
-    let (mut parts, payload) = request.into_parts();
-    let own = parts.headers.remove(header::HOST);
-    let own = own.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let authority = own.or_else(|| Authority::try_from(target.address.authority.as_str()).ok());
-    let mut uri = Uri::builder().scheme(if target.address.https { "https" } else { "http" });
-    if let Some(authority) = authority {
-        uri = uri.authority(authority);
-    }
-    if let Some(path) = parts.uri.path_and_query() {
-        uri = uri.path_and_query(path.clone());
-    }
-    // Its parts were checked one by one; h2 refuses what is not whole.
-    parts.uri = uri.build().unwrap_or_default();
-    parts.version = Version::HTTP_2;
-    if let (Some(length @ 1..), false) = (
-        payload.size_hint().exact(),
-        parts.headers.contains_key(header::CONTENT_LENGTH),
-    ) {
-        parts
-            .headers
-            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    (Request::from_parts(parts, ()), payload)
 }

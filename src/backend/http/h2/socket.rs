@@ -28,7 +28,11 @@ use crate::{
     backend::{
         DialError, Fence, Line,
         carrier::Carrier,
-        http::{dial::Dialed, wire::Wire},
+        http::{
+            definition::{Limits, Target},
+            dial::Dialed,
+            wire::Wire,
+        },
         socket::{Pending, pending},
     },
     clock::Clock,
@@ -44,10 +48,15 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// An answer's headers, at most.
 const MAX_HEADERS: u32 = 256 * 1024;
 /// How often it is seen whether a peer that owes an answer has said anything; one that has not is asked whether it
-/// lives, and has so long to say so. From its last word it is twice the first and the second, 15 s, as much as the
-/// socket's own limits give a peer that has vanished.
-const ASK_AFTER: Duration = Duration::from_secs(3);
+/// lives. If it has vanished, that is a byte which nobody acknowledges, and the socket's own limit of 12 s ends it: 15 s
+/// after the peer's last word, for this is waited twice at most.
+const ASK_AFTER: Duration = Duration::from_millis(1500);
+/// A peer that is there has so long to say so, at least; and as long as it may take for anything else, for it may do its
+/// work on the thread that would answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(9);
+/// Streams that were reset whose late frames h2 knows and leaves alone for a second. As many as a second of cancels on a
+/// busy socket makes.
+const REMEMBERED_RESETS: usize = 4 * MOST_STREAMS as usize;
 /// What a peer may still send after our goodbye before it is cut.
 const MAX_FAREWELL: usize = 1024 * 1024;
 
@@ -76,7 +85,7 @@ impl Socket {
         dialed: Dialed,
         standing: &Arc<Standing>,
         desk: &Desk,
-        clock: Clock,
+        target: &Target,
     ) -> Result<Self, DialError> {
         let Dialed {
             mut carrier,
@@ -99,7 +108,8 @@ impl Socket {
             desk: desk.clone(),
             lanes: Arc::clone(&lanes),
             socket,
-            clock,
+            clock: target.clock.clone(),
+            answer_within: answer_within(&target.limits),
         };
         Ok(Self {
             standing: Arc::clone(standing),
@@ -143,6 +153,11 @@ impl Drop for Socket {
     }
 }
 
+/// A service that is silent within the limits of a call may be busy.
+fn answer_within(limits: &Limits) -> Duration {
+    ANSWER_WITHIN.max(limits.write).max(limits.first_byte)
+}
+
 fn builder() -> client::Builder {
     let mut builder = client::Builder::new();
     builder
@@ -150,6 +165,10 @@ fn builder() -> client::Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(SOCKET_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        // A late frame of a stream that h2 has forgotten counts as an error of ours, and so many would end the socket for
+        // all. The frames that h2 answers them with are left out at the gate.
+        .max_local_error_reset_streams(None)
         .max_header_list_size(MAX_HEADERS);
     builder
 }
@@ -162,6 +181,8 @@ struct Driver {
     lanes: Arc<Lanes>,
     socket: Arc<TcpStream>,
     clock: Clock,
+    /// For the answer to a ping.
+    answer_within: Duration,
 }
 
 impl Driver {
@@ -205,7 +226,9 @@ impl Driver {
                 poll_fn(|cx| Poll::Ready(pings.poll_pong(cx).is_ready())).await;
                 pings.send_ping(Ping::opaque()).ok();
             }
-            self.clock.sleep_until(self.clock.now() + ANSWER_WITHIN).await;
+            self.clock
+                .sleep_until(self.clock.now() + self.answer_within)
+                .await;
             if self.lanes.heard() == heard {
                 return;
             }

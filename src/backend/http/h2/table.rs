@@ -59,6 +59,13 @@ pub(in crate::backend::http) enum Need {
     Call,
 }
 
+impl Need {
+    /// Whether a place that is taken for it is in use from the first moment.
+    const fn is_busy(self) -> bool {
+        matches!(self, Self::Call)
+    }
+}
+
 impl Table {
     pub(in crate::backend::http) fn new(target: Arc<Target>) -> Arc<Self> {
         Arc::new(Self {
@@ -79,7 +86,11 @@ impl Table {
         need: Need,
     ) -> Result<Link, DialError> {
         if self.target.speaks == Speaks::Http1 || self.chose_http1.load(Ordering::Relaxed) {
-            return self.open(fence).await;
+            let dialed = self.dial(fence).await?;
+            if !dialed.http2 {
+                return Connection::start(dialed).await.map(Link::Own);
+            }
+            // It has changed its mind. How many sockets are shared is counted below, where one is opened at a time.
         }
         loop {
             let freed = self.freed.notified();
@@ -91,7 +102,7 @@ impl Table {
                 return Ok(Link::Shared(slot));
             }
             if self.may_open() {
-                return self.open(fence).await;
+                return self.open(fence, need).await;
             }
             drop(opening);
             match need {
@@ -105,16 +116,19 @@ impl Table {
         let mut inner = self.inner.lock();
         let place = match need {
             Need::Call if !self.may_open_in(&inner) => inner.rooms.take_any(),
-            Need::Call | Need::Session => inner.rooms.take(),
+            Need::Call | Need::Session => inner.rooms.take(need.is_busy()),
         }?;
         let socket = inner.sockets.get(&place.socket).map(Arc::clone)?;
-        let seat = Seat {
+        drop(inner);
+        Some(self.seated(socket, place))
+    }
+
+    fn seated(self: &Arc<Self>, socket: Arc<Socket>, place: Place) -> Slot {
+        Slot::new(Seat {
             table: Arc::clone(self),
             socket,
             place,
-        };
-        drop(inner);
-        Some(Slot::new(seat))
+        })
     }
 
     fn may_open(&self) -> bool {
@@ -133,21 +147,26 @@ impl Table {
         }
     }
 
-    async fn open(self: &Arc<Self>, fence: &Arc<Fence>) -> Result<Link, DialError> {
+    async fn dial(&self, fence: &Arc<Fence>) -> Result<Dialed, DialError> {
         let dialed = dial(&self.target, fence).await?;
         self.chose_http1.store(!dialed.http2, Ordering::Relaxed);
+        Ok(dialed)
+    }
+
+    async fn open(self: &Arc<Self>, fence: &Arc<Fence>, need: Need) -> Result<Link, DialError> {
+        let dialed = self.dial(fence).await?;
         if !dialed.http2 {
             return Connection::start(dialed).await.map(Link::Own);
         }
-        self.share(dialed).await.map(Link::Shared)
+        self.share(dialed, need).await.map(Link::Shared)
     }
 
     /// Opens a shared socket, and takes the first place on it.
-    async fn share(self: &Arc<Self>, dialed: Dialed) -> Result<Slot, DialError> {
+    async fn share(self: &Arc<Self>, dialed: Dialed, need: Need) -> Result<Slot, DialError> {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let standing = Arc::new(Standing::default());
         let desk = Desk::new(Arc::downgrade(self), number, Arc::clone(&standing));
-        let socket = Socket::start(dialed, &standing, &desk, self.target.clock.clone()).await?;
+        let socket = Socket::start(dialed, &standing, &desk, &self.target).await?;
         tokio::select! {
             () = standing.ended.raised() => {}
             () = standing.greeted.raised() => {}
@@ -157,27 +176,25 @@ impl Table {
                 "the service speaks no HTTP/2: set http.protocol to HTTP1",
             ));
         }
-        if !self.furnish(number, Arc::new(socket)) {
-            return Err(DialError::transient("the service closed the connection at once"));
-        }
-        let slot = self.take(Need::Session);
-        if slot.is_none() {
-            self.gone(number);
-        }
+        let slot = self.furnish(number, Arc::new(socket), need)?;
         self.freed.notify_waiters();
-        slot.ok_or_else(|| DialError::transient("the service allows no streams now"))
+        Ok(slot)
     }
 
-    /// Puts a socket up for use, unless it has ended or is about to.
-    fn furnish(&self, number: u64, socket: Arc<Socket>) -> bool {
+    /// Puts a socket up for use with whoever opened it on it, unless it has ended or is about to, or has no room.
+    fn furnish(self: &Arc<Self>, number: u64, socket: Arc<Socket>, need: Need) -> Result<Slot, DialError> {
         let mut inner = self.inner.lock();
         let standing = &socket.standing;
-        let sound = !standing.is_gone() && !standing.is_leaving();
-        if sound {
-            inner.rooms.open(number, standing.streams());
-            inner.sockets.insert(number, socket);
+        if standing.is_gone() || standing.is_leaving() {
+            return Err(DialError::transient("the service closed the connection at once"));
         }
-        sound
+        let place = inner
+            .rooms
+            .open(number, standing.streams(), need.is_busy())
+            .ok_or_else(|| DialError::transient("the service allows no streams now"))?;
+        inner.sockets.insert(number, Arc::clone(&socket));
+        drop(inner);
+        Ok(self.seated(socket, place))
     }
 
     /// The peer's settings have changed.
@@ -250,6 +267,11 @@ impl Seat {
     /// Whether it can be used for another call.
     pub(super) fn is_held(&self) -> bool {
         self.table.inner.lock().rooms.has(self.place)
+    }
+
+    /// The socket takes no more requests, though its peer said nothing of it: nobody is seated there any more.
+    pub(super) fn retire(&self) {
+        self.table.say_goodbye(self.place.socket);
     }
 
     /// The socket is found dead before its driver knows.

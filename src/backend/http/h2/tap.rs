@@ -26,6 +26,8 @@ use super::{
 const CHUNK: usize = 16 * 1024;
 /// A frame that is read whole here, at most: more settings than this nobody has.
 const LONGEST: usize = 4 * 1024;
+/// A goodbye's last stream and its code; the reason that follows may be long.
+const GOODBYE: usize = 8;
 const MAX_CONCURRENT_STREAMS: u16 = 0x3;
 /// `HEADER_TABLE_SIZE` is 0.
 const NO_TABLE: [u8; 6] = [0, 1, 0, 0, 0, 0];
@@ -134,14 +136,17 @@ impl Tap {
 
     /// Takes a frame's beginning; false if more of it has to come first.
     fn take(&mut self, head: Head) -> io::Result<bool> {
-        let whole = matches!(head.kind, Kind::Settings | Kind::GoAway | Kind::Reset);
-        if whole && head.length > LONGEST {
+        let length = match head.kind {
+            Kind::Settings | Kind::Reset => head.length,
+            Kind::GoAway => head.length.min(GOODBYE),
+            Kind::Data | Kind::Headers | Kind::Continuation | Kind::WindowUpdate | Kind::Other => 0,
+        };
+        if length > LONGEST {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        if whole && self.raw.len() < head.whole() {
+        if self.raw.len() < HEAD + length {
             return Ok(false);
         }
-        let length = if whole { head.length } else { 0 };
         let bytes = self.raw.split_to(HEAD + length);
         let payload = bytes.get(HEAD..).unwrap_or_default();
         match head.kind {

@@ -10,11 +10,8 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as _;
 
-use super::lane::Lane;
+use super::{frame::LARGEST, lane::Lane};
 use crate::backend::http::payload::Payload;
-
-/// A frame's payload, at most, whatever the service allows: what is begun of a frame is finished, so it is small.
-const PIECE: usize = 16 * 1024;
 
 /// A body being sent. Dropped before its end, it resets its stream.
 #[derive(Debug)]
@@ -57,7 +54,7 @@ impl Upload {
                     None => return self.send(Bytes::new(), true),
                 }
             } else if self.stream.capacity() > 0 || ready!(self.poll_capacity(cx)) {
-                let size = self.part.len().min(self.stream.capacity()).min(PIECE);
+                let size = self.part.len().min(self.stream.capacity()).min(LARGEST);
                 let piece = self.part.split_to(size);
                 let last = self.part.is_empty() && self.payload.is_end_stream();
                 if self.send(piece, last).is_ready() {
@@ -77,7 +74,7 @@ impl Upload {
 
     /// Waits until the service takes more; false if it never will.
     fn poll_capacity(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        self.stream.reserve_capacity(self.part.len().min(PIECE));
+        self.stream.reserve_capacity(self.part.len().min(LARGEST));
         loop {
             match ready!(self.stream.poll_capacity(cx)) {
                 Some(Ok(0)) => {}

@@ -157,7 +157,7 @@ fn answer(text: &str) -> Step {
 
 fn span(millis: i32) -> Option<prost_types::Duration> {
     Some(prost_types::Duration {
-        seconds: 0,
-        nanos: millis * 1_000_000,
+        seconds: i64::from(millis / 1000),
+        nanos: millis % 1000 * 1_000_000,
     })
 }

@@ -134,6 +134,7 @@ async fn a_dropped_call_in_the_middle_of_an_answer_is_reset_at_once() {
 async fn a_request_behind_a_shut_fence_is_left_out_and_the_socket_goes_on() {
     let peer = H2Peer::start(vec![Manners::default()]);
     let mut slots = benches(&peer, http2(), 2).await;
+    slots[1].ask(json!({})).await.unwrap();
     for _ in 0..5 {
         slots[0].fence.shut();
         let sent = slots[0].fence.sent();
@@ -215,4 +216,57 @@ async fn an_upload_whose_caller_goes_away_is_reset_without_its_end() {
     slots[0].session.settle().await.unwrap();
     peer.until(|wires| wires[0].resets(1) == 1).await;
     assert!(peer.wires()[0].done.is_empty());
+}
+
+/// Cancels so many requests, each when the service has begun it.
+async fn cancel(slot: &mut Bench, peer: &H2Peer, count: usize) {
+    for _ in 0..count {
+        let seen = slot.fence.sent();
+        let fence = Arc::clone(&slot.fence);
+        let begun = peer.until(|wires| fence.sent() > seen && wires[0].open.len() == 2);
+        let mut sink = Sink::collect(1000);
+        tokio::select! {
+            _ = slot.session.execute(request(json!({})), &mut sink) => panic!("it ended"),
+            () = begun => {}
+        }
+        slot.session.settle().await.unwrap();
+        peer.until(|wires| wires[0].open.len() == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_storm_of_cancels_costs_no_other_slot_its_call() {
+    let peer = H2Peer::start(vec![silent()]);
+    let mut slots = benches(&peer, http2(), 2).await;
+    let (events, mut seen) = tokio::sync::mpsc::channel(4);
+    let mut sink = Sink::Stream(events);
+    let (storm, long) = slots.split_at_mut(1);
+    let mut call = long[0].session.execute(request(json!({})), &mut sink);
+    let cancels = async {
+        peer.until(|wires| wires[0].open.len() == 1).await;
+        peer.head(0, 1);
+        seen.recv().await.unwrap();
+        cancel(&mut storm[0], &peer, 2300).await;
+        // The answers that were on their way.
+        for stream in peer.wires()[0].streams().into_iter().skip(1) {
+            peer.answer(0, stream, b"late");
+        }
+        peer.say(0, (0, 1), 1, b"end");
+    };
+    let (ended, ()) = tokio::join!(&mut call, cancels);
+    ended.unwrap();
+    drop(call);
+    let answer = async {
+        peer.until(|wires| wires[0].open.len() == 2).await;
+        let stream = *peer.wires()[0].streams().last().unwrap();
+        peer.answer(0, stream, b"1");
+    };
+    let (answered, ()) = tokio::join!(storm[0].ask(json!({})), answer);
+    assert_eq!(answered.unwrap().text(), "1");
+    let wires = peer.wires();
+    assert_eq!(
+        (wires.len(), wires[0].ended),
+        (1, false),
+        "it is still the same socket"
+    );
 }

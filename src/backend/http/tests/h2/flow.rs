@@ -171,26 +171,60 @@ async fn a_service_that_takes_no_more_is_timed_out() {
     peer.until(|wires| wires[0].resets(1) == 1).await;
 }
 
-#[tokio::test]
-async fn a_service_that_answers_not_even_a_ping_is_dead() {
-    let mute = Manners {
+/// Answers no ping, as a service whose event loop is busy.
+fn mute() -> Manners {
+    Manners {
         pongs: false,
         ..silent()
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_answers_not_even_a_ping_is_dead() {
+    let peer = H2Peer::start(vec![mute()]);
+    let mut slots = benches(&peer, hurried(8000, 20_000), 1).await;
+    let (events, mut seen) = tokio::sync::mpsc::channel(4);
+    let mut sink = Sink::Stream(events);
+    let mut call = slots[0].session.execute(request(json!({})), &mut sink);
+    let begin = async {
+        peer.until(|wires| wires[0].open.len() == 1).await;
+        peer.head(0, 1);
+        seen.recv().await.unwrap();
     };
-    let peer = H2Peer::start(vec![mute]);
-    let mut slots = benches(&peer, http2(), 1).await;
-    let mut call = Box::pin(slots[0].ask(json!({})));
     tokio::select! {
         _ = &mut call => panic!("it ended"),
-        () = peer.until(|wires| wires[0].open.len() == 1) => {}
+        () = begin => {}
     }
     // Nothing moves any more but the clock.
     tokio::time::pause();
     let clock = Clock::tokio();
     let error = call.await.unwrap_err();
     assert!(matches!(error, CallError::Broken { .. }), "{error:?}");
-    assert!(clock.now().since(crate::clock::Time::ZERO) < Duration::from_secs(16));
+    let silent = clock.now().since(crate::clock::Time::ZERO);
+    assert!(silent > Duration::from_secs(20), "the longer of its limits");
+    assert!(silent < Duration::from_secs(24));
     tokio::time::resume();
     peer.until(|wires| wires[0].ended && wires[0].count(PING) == 1)
         .await;
+}
+
+#[tokio::test]
+async fn a_service_that_blocks_its_event_loop_within_its_limits_is_not_cut() {
+    let peer = H2Peer::start(vec![mute()]);
+    let mut slots = benches(&peer, hurried(120_000, 900), 1).await;
+    let mut call = Box::pin(slots[0].ask(json!({})));
+    tokio::select! {
+        _ = &mut call => panic!("it ended"),
+        () = peer.until(|wires| wires[0].open.len() == 1) => {}
+    }
+    tokio::time::pause();
+    let busy = tokio::time::sleep(Duration::from_secs(100));
+    tokio::select! {
+        result = &mut call => panic!("it ended: {result:?}"),
+        () = busy => {}
+    }
+    tokio::time::resume();
+    peer.answer(0, 1, b"1");
+    assert_eq!(call.await.unwrap().text(), "1");
+    assert_eq!(peer.wires().len(), 1);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 
-use super::{super::h2_peer::SETTINGS, *};
+use super::{super::h2_peer::GOAWAY, *};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_goodbye_in_the_middle_loses_no_request_and_repeats_none() {
@@ -57,6 +57,22 @@ async fn after_a_goodbye_a_running_call_ends_where_it_is_and_the_next_goes_elsew
 }
 
 #[tokio::test]
+async fn a_goodbye_with_a_long_reason_is_a_goodbye() {
+    let peer = H2Peer::start(vec![silent(), Manners::default()]);
+    let mut slots = benches(&peer, http2(), 1).await;
+    let serve = async {
+        peer.until(|wires| wires[0].open.len() == 1).await;
+        let reason = [&[0, 0, 0, 1, 0, 0, 0, 0][..], &[b'x'; 9000]].concat();
+        peer.say(0, (GOAWAY, 0), 0, &reason);
+        peer.answer(0, 1, b"1");
+    };
+    let (answer, ()) = tokio::join!(slots[0].ask(json!({})), serve);
+    assert_eq!(answer.unwrap().text(), "1");
+    assert_eq!(slots[0].ask(json!({})).await.unwrap().retries, 0);
+    assert_eq!(peer.wires().len(), 2);
+}
+
+#[tokio::test]
 async fn a_lowered_limit_takes_idle_slots_away_and_no_running_call() {
     let peer = H2Peer::start(vec![silent(), Manners::default()]);
     let mut slots = benches(&peer, http2(), 4).await;
@@ -64,15 +80,7 @@ async fn a_lowered_limit_takes_idle_slots_away_and_no_running_call() {
     let lower = async {
         peer.until(|wires| wires[0].open.len() == 2).await;
         peer.allow(0, 1);
-        peer.until(|wires| {
-            wires[0]
-                .frames
-                .iter()
-                .filter(|frame| frame.kind == SETTINGS && frame.flags == 1)
-                .count()
-                == 2
-        })
-        .await;
+        peer.until(|wires| wires[0].acknowledged() == 2).await;
         for slot in &mut idle {
             slot.session.probe().await.unwrap_err();
         }
@@ -104,15 +112,7 @@ async fn a_raised_limit_is_used_before_another_socket_is_opened() {
     let peer = H2Peer::start(vec![one]);
     let mut slots = benches(&peer, http2(), 1).await;
     peer.allow(0, 3);
-    peer.until(|wires| {
-        wires[0]
-            .frames
-            .iter()
-            .filter(|frame| frame.kind == SETTINGS && frame.flags == 1)
-            .count()
-            == 2
-    })
-    .await;
+    peer.until(|wires| wires[0].acknowledged() == 2).await;
     for _ in 0..2 {
         let mut slot = dial(&slots[0].backend).await.unwrap();
         slot.ask(json!({})).await.unwrap();

@@ -1,8 +1,10 @@
 //! Slots that share sockets, against a service that speaks HTTP/2 frame by frame.
 
+mod blocked;
 mod cut;
 mod flow;
 mod goodbye;
+mod limits;
 mod shared;
 
 use super::{

@@ -112,7 +112,7 @@ async fn a_service_that_speaks_another_protocol_is_permanent() {
     assert_eq!(error.kind, DialErrorKind::Transient, "{error}");
 }
 
-fn over_tls(protocol: Protocol) -> HttpBackend {
+pub(super) fn over_tls(protocol: Protocol) -> HttpBackend {
     HttpBackend {
         protocol: protocol.into(),
         tls: Some(crate::proto::Tls {
