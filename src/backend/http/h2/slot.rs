@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 
@@ -25,6 +26,8 @@ use crate::backend::{
         payload::Payload,
     },
 };
+
+type Sender = h2::client::SendRequest<Bytes>;
 
 /// A place, with at most one stream.
 #[derive(Debug)]
@@ -83,11 +86,7 @@ impl Slot {
         }
         let (answer, sending) = match sender.send_request(request, end) {
             Ok(begun) => begun,
-            Err(error) => {
-                // Its streams are used up, or h2 has given it up and could not say so yet.
-                self.seat.retire();
-                return Err(Fault::unsent(&causes(&error), Some(payload)));
-            }
+            Err(error) => return Err(self.not_begun(&mut sender, &error, payload).await),
         };
         self.seat.socket.lanes.add(sending.stream_id().as_u32(), &lane);
         let upload = (!end).then(|| Upload::new(payload, sending, Arc::clone(&lane)));
@@ -99,6 +98,18 @@ impl Slot {
         answer
             .map(|answer| answer.map(Inflow::new))
             .map_err(|error| self.fault(&error))
+    }
+
+    /// Why h2 takes a request not at all: its streams are used up, or it has given the socket up and could not say so
+    /// yet; then nobody is to sit there any more. If it is neither, it is for the request itself.
+    async fn not_begun(&self, sender: &mut Sender, error: &h2::Error, payload: Payload) -> Fault {
+        let message = causes(error);
+        let ready = poll_fn(|cx| Poll::Ready(sender.poll_ready(cx))).await;
+        if matches!(ready, Poll::Ready(Ok(()))) {
+            return Fault::senseless(&format!("make no request: {message}"));
+        }
+        self.seat.retire();
+        Fault::unsent(&message, Some(payload))
     }
 
     /// What became of a request without an answer. It is cut first: what is said of it now must stay true, and h2 may

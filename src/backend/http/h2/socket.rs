@@ -47,6 +47,9 @@ const SOCKET_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS;
 const SEND_BUFFER: usize = 64 * 1024;
 /// An answer's headers, at most.
 const MAX_HEADERS: u32 = 256 * 1024;
+/// What small frames that nobody has read yet may cost in h2's books, which count each as 256 bytes and end the socket
+/// beyond: every stream's window full of frames of 32 bytes, a word each.
+const MAX_OVERHEAD: usize = 8 * SOCKET_WINDOW as usize;
 /// How often it is seen whether a peer that owes an answer has said anything; one that has not is asked whether it
 /// lives. If it has vanished, that is a byte which nobody acknowledges, and the socket's own limit of 12 s ends it: 15 s
 /// after the peer's last word, for this is waited twice at most.
@@ -165,6 +168,7 @@ fn builder() -> client::Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(SOCKET_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(MAX_OVERHEAD)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         // A late frame of a stream that h2 has forgotten counts as an error of ours, and so many would end the socket for
         // all. The frames that h2 answers them with are left out at the gate.

@@ -81,6 +81,49 @@ async fn a_caller_who_does_not_read_stops_his_own_answer_and_no_other() {
 }
 
 #[tokio::test]
+async fn frames_that_say_nothing_do_no_harm() {
+    let peer = H2Peer::start(vec![silent()]);
+    let mut slots = benches(&peer, http2(), 1).await;
+    let answer = async {
+        peer.until(|wires| wires[0].open.len() == 1).await;
+        peer.head(0, 1);
+        for _ in 0..300 {
+            peer.say(0, (0, 0), 1, b"");
+        }
+        peer.say(0, (0, 1), 1, b"1");
+    };
+    let (answered, ()) = tokio::join!(slots[0].ask(json!({})), answer);
+    assert_eq!(answered.unwrap().text(), "1");
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_read_small_parts_costs_no_other_slot_its_call() {
+    let peer = H2Peer::start(vec![silent()]);
+    let mut slots = benches(&peer, http2(), 2).await;
+    let mut other = slots.pop().unwrap();
+    let (events, _seen) = tokio::sync::mpsc::channel(1);
+    let mut sink = Sink::Stream(events);
+    let asked = async {
+        peer.until(|wires| wires[0].open.len() == 1).await;
+        peer.head(0, 1);
+        for _ in 0..200_000 {
+            peer.say(0, (0, 0), 1, b"x");
+        }
+        peer.until(|wires| wires[0].sent == 200_000).await;
+        let answer = async {
+            peer.until(|wires| wires[0].open.len() == 2).await;
+            peer.answer(0, 3, b"1");
+        };
+        let (answered, ()) = tokio::join!(other.ask(json!({})), answer);
+        assert_eq!(answered.unwrap().text(), "1");
+    };
+    tokio::select! {
+        result = slots[0].session.execute(request(json!({})), &mut sink) => panic!("it ended: {result:?}"),
+        () = asked => {}
+    }
+}
+
+#[tokio::test]
 async fn a_service_that_takes_no_more_of_one_body_takes_the_others() {
     let stingy = Manners {
         credits: false,
