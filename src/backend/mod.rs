@@ -49,6 +49,20 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// ever writes must go through `fence` ([`FencedIo`], or [`Fence::hand_over`] where there is no socket); while
     /// dialing it is open.
     fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>>;
+
+    /// The connections that several sessions share, for statistics. A kind whose sessions have their own leaves it out.
+    fn shared(&self) -> Shared {
+        Shared::default()
+    }
+}
+
+/// Connections that carry several sessions each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// Open, and taking calls.
+    pub open: usize,
+    /// The limit of those; none is as many as the sessions need.
+    pub most: Option<usize>,
 }
 
 /// What an operation needs.

@@ -31,6 +31,8 @@ impl StatsApi {
 
     fn encode(&self, entry: &PoolEntry, stats: &Stats) -> proto::PoolStats {
         let wall = |moment| encode::timestamp(self.broker.clock().wall(moment));
+        let shared = entry.pool.backend().shared();
+        let count = |connections: usize| u32::try_from(connections).unwrap_or(u32::MAX);
         proto::PoolStats {
             pool: entry.pool.name().to_string(),
             total_sessions: stats.total,
@@ -62,6 +64,8 @@ impl StatsApi {
             hold: Some(timing(&stats.hold)),
             uptime: Some(encode::duration(stats.uptime)),
             last_reset_time: stats.last_reset.map(wall),
+            shared_connections: count(shared.open),
+            max_shared_connections: count(shared.most.unwrap_or_default()),
         }
     }
 }

@@ -57,6 +57,8 @@ async fn thousand_requests_at_once_open_ten_sockets_where_each_allows_a_hundred(
         .await;
     let wires = peer.wires();
     assert_eq!(wires.len(), 10);
+    let told = stats(&app.address, "web").await;
+    assert_eq!((told.shared_connections, told.active_sessions), (10, 1000));
     for (socket, wire) in wires.iter().enumerate() {
         assert_eq!(wire.most_open, 100);
         for stream in wire.streams() {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use self::{definition::Target, h2::Table, plan::Plan, session::HttpSession};
-use super::{Backend, DialError, Fence, Needs, Operation, Session, registry::Surroundings};
+use super::{Backend, DialError, Fence, Needs, Operation, Session, Shared, registry::Surroundings};
 use crate::{
     error::Faults,
     proto::{HttpBackend, PoolSpec},
@@ -65,5 +65,9 @@ impl Backend for Http {
             Ok(Box::new(session) as Box<dyn Session>)
         }
         .boxed()
+    }
+
+    fn shared(&self) -> Shared {
+        self.table.shared()
     }
 }

@@ -18,7 +18,7 @@ use super::{
     socket::Socket,
 };
 use crate::backend::{
-    DialError, DialErrorKind, Fence,
+    DialError, DialErrorKind, Fence, Shared,
     http::{
         connection::Connection,
         definition::{Speaks, Target},
@@ -137,6 +137,14 @@ impl Table {
 
     fn may_open_in(&self, inner: &Inner) -> bool {
         self.target.sockets.is_none_or(|most| inner.rooms.count() < most)
+    }
+
+    /// The sockets that take calls, and their limit.
+    pub(in crate::backend::http) fn shared(&self) -> Shared {
+        Shared {
+            open: self.inner.lock().rooms.count(),
+            most: self.target.sockets,
+        }
     }
 
     fn full(&self) -> DialError {
