@@ -32,13 +32,6 @@ fn deaf() -> Manners {
     }
 }
 
-fn impatient() -> HttpBackend {
-    HttpBackend {
-        write_timeout: span(50),
-        ..http2()
-    }
-}
-
 /// Allows to send as much on the whole connection.
 fn widen(peer: &H2Peer) {
     peer.say(0, (WINDOW_UPDATE, 0), 0, &(1_u32 << 30).to_be_bytes());
@@ -85,25 +78,29 @@ fn arrived(wire: &h2_peer::Wire, stream: u32) -> u64 {
 #[tokio::test]
 async fn a_revoke_in_the_middle_of_a_frame_lets_out_its_rest_and_nothing_more() {
     let peer = H2Peer::start(vec![deaf()]);
-    let mut slots = benches(&peer, impatient(), 2).await;
+    let mut slots = benches(&peer, http2(), 2).await;
     widen(&peer);
     let mut other = slots.pop().unwrap();
     let mut bench = slots.pop().unwrap();
-    let before = (bench.fence.sent(), other.fence.sent());
-    let error = upload(&mut bench).await;
-    assert!(
-        matches!(error, CallError::Timeout { what: "write", .. }),
-        "{error:?}"
-    );
-    bench.fence.shut();
-    let handed_over = bench.fence.sent() - before.0;
+    let (fence, before) = (Arc::clone(&bench.fence), bench.fence.sent());
+    let mut call = Box::pin(upload(&mut bench));
+    tokio::select! {
+        error = &mut call => panic!("it ended: {error:?}"),
+        () = stuck(&fence) => {}
+    }
+    fence.shut();
+    let handed_over = fence.sent() - before;
     // The other slot is behind that frame, and waits no longer than for its own limit; nothing of it was sent.
+    tokio::time::pause();
+    let sent = other.fence.sent();
     let error = other.ask(json!({})).await.unwrap_err();
+    tokio::time::resume();
     assert!(
         matches!(error, CallError::Timeout { what: "write", .. }),
         "{error:?}"
     );
-    assert_eq!(other.executed(&error, before.1), Executed::No);
+    assert_eq!(other.executed(&error, sent), Executed::No);
+    drop(call);
     peer.read_on();
     bench.session.settle().await.unwrap();
     other.session.settle().await.unwrap();
@@ -117,7 +114,7 @@ async fn a_revoke_in_the_middle_of_a_frame_lets_out_its_rest_and_nothing_more() 
     let wires = peer.wires();
     assert_eq!(wires.len(), 1);
     assert_eq!(arrived(&wires[0], 1), handed_over);
-    assert_eq!(bench.fence.sent() - before.0, handed_over);
+    assert_eq!(bench.fence.sent() - before, handed_over);
     assert_eq!((wires[0].resets(1), arrived(&wires[0], 3)), (1, 0));
 }
 
