@@ -2,9 +2,10 @@
 //! moment in which it begins to be handed over, and those of a holder whose time has ended do not.
 //!
 //! What is left out must not be missed by the connection. Heads keep no state between them (see [`super::tap`]), so a
-//! whole request can be left out, but for the first, with which its socket ends; in the place of a body's frame goes a reset of its stream, and the window that the
-//! frame had taken is given back to h2. A frame of which a part was handed over is finished: HTTP/2 cannot break one
-//! off without breaking the connection. It is 16 KiB at most, and counts as handed over whole when it begins.
+//! whole request can be left out, but for the first, with which its socket ends; in the place of a body's frame goes a
+//! reset of its stream, and the window that the frame had taken is given back to h2. A frame of which a part was handed
+//! over is finished: HTTP/2 cannot break one off without breaking the connection. It is 16 KiB at most, and counts as
+//! handed over whole when it begins.
 
 use std::{
     io::{self, IoSlice},
