@@ -40,5 +40,5 @@ bench-postgres: ## Print the figures of PostgreSQL sessions beside PgBouncer's, 
 soak: ## Kill the broker a hundred times per store, drop 10,000 calls, and stream and copy for long
 	SUBLET_SOAK_KILLS=100 cargo test --locked --test it kill_9
 	SUBLET_SOAK_CANCELS=10000 cargo test --locked --test it dropped_calls_reach_no
-	SUBLET_SOAK_ROWS=1000000 SUBLET_SOAK_COPY_MIB=1024 SUBLET_SOAK_HOLD_SECONDS=20 \
+	SUBLET_SOAK_ROWS=1000000 SUBLET_SOAK_COPY_MIB=1024 SUBLET_SOAK_PROBES_APART=12 \
 		cargo test --locked --test it postgres::streams -- --nocapture --test-threads 1

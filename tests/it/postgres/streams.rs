@@ -1,6 +1,6 @@
 //! Long answers and long bodies, in bounded memory: what a slow end makes wait, and what is told when it breaks.
 //!
-//! `SUBLET_SOAK_ROWS`, `SUBLET_SOAK_COPY_MIB` and `SUBLET_SOAK_HOLD_SECONDS` make them longer (`make soak`).
+//! `SUBLET_SOAK_ROWS`, `SUBLET_SOAK_COPY_MIB` and `SUBLET_SOAK_PROBES_APART` make them longer (`make soak`).
 
 mod copies;
 mod large;

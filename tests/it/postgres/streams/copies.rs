@@ -159,6 +159,21 @@ async fn feed_all(mut opened: Opened, id: u64, lines: u64, fed: Arc<AtomicU64>) 
     changed(opened.next().await.unwrap().1)
 }
 
+/// Seconds until the kernel asks a peer again whether its window is still shut: twice as long each time, so that they
+/// tell how long it has been shut. 0 while it is not.
+fn probes_apart(local_port: i64) -> u64 {
+    /// The timer that a shut window starts; it counts hundredths of a second.
+    const SHUT: &str = "04:";
+    let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let own = format!(":{local_port:04X}");
+    let timers = connections.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        (fields[1].ends_with(&own)).then(|| fields[5].strip_prefix(SHUT))?
+    });
+    let hundredths = timers.map(|left| u64::from_str_radix(left, 16).unwrap());
+    hundredths.max().unwrap_or_default() / 100
+}
+
 #[tokio::test]
 async fn server_that_does_not_take_stops_the_caller_by_missing_credit() {
     let mut stage = Stage::with(1).await;
@@ -187,8 +202,18 @@ async fn server_that_does_not_take_stops_the_caller_by_missing_credit() {
         "{sent} bytes were taken while the server took none"
     );
     // The kernel takes a peer whose window stays shut for one that has vanished, unless it is told otherwise.
-    let hold = soak("SUBLET_SOAK_HOLD_SECONDS", 0);
-    count(&mut watcher, &format!("select 1::int8 from pg_sleep({hold})")).await;
+    let apart = soak("SUBLET_SOAK_PROBES_APART", 0);
+    let port = "select client_port::int8 from pg_stat_activity where wait_event = 'advisory' and datname = \
+                current_database()";
+    let port = count(&mut watcher, port).await;
+    while apart > 0 && probes_apart(port) < apart {
+        count(&mut watcher, "select 1::int8").await;
+        assert!(
+            !feeding.is_finished(),
+            "the server lives, and the copy was given up"
+        );
+        assert!(fed.load(SeqCst) < BUFFERS, "taken while the server took none");
+    }
     assert!(!feeding.is_finished());
     count(&mut admin, "select pg_advisory_unlock(7)::int::int8").await;
     assert_eq!(feeding.await.unwrap(), i64::try_from(lines).unwrap());
