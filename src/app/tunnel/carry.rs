@@ -27,6 +27,8 @@ const MESSAGES: usize = 4;
 /// Parts from the broker, of 64 KiB at most, that wait for the local side: 1 MiB. While there is room, credit that
 /// comes behind them is seen.
 const PARTS: usize = 16;
+/// Read at once, at most.
+const READ: usize = 64 << 10;
 /// The call that is the tunnel.
 const CALL: u64 = 1;
 /// The longest time that a call may take: the lease's own limit comes first in most pools.
@@ -159,6 +161,10 @@ async fn feed(
     let mut buffer = BytesMut::new();
     loop {
         let most = credit.some().await;
+        // Left to itself, a buffer has room for 64 bytes: a message to the broker for each 64 bytes of a transfer.
+        if buffer.capacity() < READ / 4 {
+            buffer.reserve(READ);
+        }
         let mut limited = (&mut buffer).limit(most);
         let read = local.read_buf(&mut limited).await.map_err(Broken::Local)?;
         credit.used(read);
@@ -217,4 +223,37 @@ async fn deliver(mut parts: mpsc::Receiver<Part>, local: &mut WriteHalf<'_>) -> 
     parts.close();
     while parts.recv().await.is_some() {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transfer_goes_in_large_messages() {
+        const SENT: usize = 32 << 10;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut sender = TcpStream::connect(address).await.unwrap();
+        let (mut local, _) = listener.accept().await.unwrap();
+        // The kernel holds all of it before the first look.
+        sender.write_all(&[b'x'; SENT]).await.unwrap();
+        drop(sender);
+        let credit = Credit::none();
+        credit.add(u32::MAX);
+        let (out, mut messages) = mpsc::channel(SENT);
+        feed(local.split().0, &credit, &out).await.unwrap();
+        drop(out);
+        let mut sizes = Vec::new();
+        while let Some(message) = messages.recv().await {
+            match message.message {
+                Some(Sent::Input(input)) => sizes.push(input.data.len()),
+                other => panic!("no input: {other:?}"),
+            }
+        }
+        assert_eq!(sizes.iter().sum::<usize>(), SENT);
+        assert!(sizes.len() < 32, "{sizes:?}");
+    }
 }
