@@ -3,7 +3,7 @@
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-rust test-python test-plugins lint demo bench bench-postgres soak
+.PHONY: help test test-rust test-python test-plugins lint demo bench bench-kinds bench-postgres soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ demo: ## Show many clients sharing few sessions, over real gRPC
 
 bench: ## Print the figures: beside deadpool, bb8 and a bare gRPC server, and of 10,000 leases
 	cargo bench --locked --bench pool --bench execute --bench leases
+
+bench-kinds: ## Print how soon each kind of backend stops when a client dies, and what tunnels, Redis and HTTP/2 cost
+	scripts/install-test-needs
+	cargo bench --locked --bench kinds
 
 bench-postgres: ## Print the figures of PostgreSQL sessions beside PgBouncer's, which it installs (root: by apt)
 	scripts/install-bench-needs

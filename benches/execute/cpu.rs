@@ -29,9 +29,13 @@ impl Server {
         Self { child, address }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// User and system time so far, from /proc; a hundredth of a second is the finest that it shows.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
         ticks(&stat)
     }
 }
