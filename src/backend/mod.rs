@@ -24,7 +24,7 @@ mod tls;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use thiserror::Error;
 
 pub use self::{
@@ -49,6 +49,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// ever writes must go through `fence` ([`FencedIo`], or [`Fence::hand_over`] where there is no socket); while
     /// dialing it is open.
     fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>>;
+
+    /// Ends what a dial that failed, or was dropped, may have left open at the peer: most kinds leave nothing but a
+    /// socket, which is closed by then. Called after each such dial, with its fence still open; the slot counts until it
+    /// returns. The pool bounds the time by `timeouts.close`, and drops the future when it has passed.
+    fn withdraw(&self, _fence: Arc<Fence>) -> BoxFuture<'static, ()> {
+        async {}.boxed()
+    }
 
     /// The connections that several sessions share, for statistics. A kind whose sessions have their own leaves it out.
     fn shared(&self) -> Shared {

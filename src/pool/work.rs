@@ -46,10 +46,17 @@ impl Pool {
     pub(super) async fn open(&self, new: &NewSession) -> Result<Box<Seat<Boxed>>, DialError> {
         let limit = self.exchange.look(|core| core.settings().connect);
         debug!(pool = %self.name, session = %new.face.id, "dialing");
-        let dialing = self.backend().dial(Arc::clone(&new.face.fence));
-        let session = match bounded(limit, dialing).await {
-            Ok(dialed) => dialed?,
-            Err(why) => return Err(transient(format!("opening a session {why}"))),
+        let backend = self.backend();
+        let dialing = bounded(limit, backend.dial(Arc::clone(&new.face.fence))).await;
+        let session = match dialing.unwrap_or_else(|why| Err(transient(format!("opening a session {why}")))) {
+            Ok(session) => session,
+            Err(error) => {
+                // What it may have left at the backend is a session too, and counts until it is gone.
+                let limit = self.exchange.look(|core| core.settings().close);
+                let withdrawn = bounded(limit, backend.withdraw(Arc::clone(&new.face.fence))).await;
+                debug!(pool = %self.name, session = %new.face.id, withdrawn = withdrawn.is_ok(), "dial failed");
+                return Err(error);
+            }
         };
         let face = Face {
             fence: Arc::clone(&new.face.fence),

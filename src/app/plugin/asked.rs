@@ -106,6 +106,7 @@ impl Asked {
             endpoint: self.endpoint.clone(),
             config,
             secrets,
+            ..ConnectRequest::default()
         })
     }
 

@@ -1,19 +1,16 @@
 //! What a driver says, and what it knows.
 
 use tonic::Code;
-use uuid::Uuid;
 
 use super::{
     report::{Checked, Verdict},
-    subject::{End, Session, Subject},
+    session::{End, Session},
+    subject::Subject,
 };
 use crate::{
     backend::plugin::{Fault, code_name, description_faults},
     proto::plugin::{CheckRequest, CheckResponse, Example},
 };
-
-/// How long a session's name is.
-const ID_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
 
 pub(super) fn fine() -> Checked {
     Ok(Verdict::Ok(String::new()))
@@ -55,77 +52,54 @@ pub(super) async fn describes(subject: &mut Subject) -> Checked {
 }
 
 pub(super) async fn connects(subject: &Subject) -> Checked {
-    let mut one = subject.session().await?;
-    if !ID_BYTES.contains(&one.id.len()) {
-        return Err(format!(
-            "Connect gave the session_id `{}`: the protocol has 16 to 256 bytes, like no other, over restarts too",
-            one.id
-        ));
-    }
-    let (mut connection, other) = subject.try_connect().await?;
-    let more = match other {
-        Ok(other) if other.session_id == one.id => {
-            return Err("Connect gave two sessions the same session_id".to_owned());
-        }
-        Ok(other) => {
-            subject.disconnect(&mut connection, &other.session_id).await?;
-            ""
-        }
+    let check = async |_: &mut Session<'_>| match subject.try_session().await? {
+        Ok(other) => subject.part(&other.id).await.map(|()| ""),
         Err(Fault::Status {
             code: Code::ResourceExhausted,
             ..
-        }) => "one session at a time",
-        Err(fault) => return Err(format!("a second Connect: {fault}")),
+        }) => Ok("one session at a time"),
+        Err(fault) => Err(format!("a second Connect: {fault}")),
     };
-    end(subject, &mut one).await?;
+    let more = subject.with_session(check).await?;
     Ok(Verdict::Ok(more.to_owned()))
 }
 
-/// Ends a session, as the broker does.
-pub(super) async fn end(subject: &Subject, session: &mut Session) -> Result<(), String> {
-    let id = session.id.clone();
-    subject.disconnect(&mut session.connection, &id).await
-}
-
 pub(super) async fn checks(subject: &Subject) -> Checked {
-    let mut session = subject.session().await?;
-    subject.check(&mut session).await?;
-    end(subject, &mut session).await?;
+    subject
+        .with_session(async |session| session.check().await)
+        .await?;
     fine()
 }
 
 /// A session that is not known is `NOT_FOUND`, so that nothing is carried out on another one.
 pub(super) async fn knows_its_sessions(subject: &Subject) -> Checked {
-    let mut session = subject.session().await?;
-    let known = std::mem::replace(&mut session.id, Uuid::new_v4().to_string());
-    must_be_unknown(subject, &mut session).await?;
-    if let Some(example) = subject.runs().first() {
-        let sending = subject.send(&mut session, example).await?;
-        let told = match subject.end(sending).await? {
-            Err(Fault::Status {
-                code: Code::NotFound, ..
-            }) => None,
-            Err(fault) => Some(fault.to_string()),
-            Ok(End::Answer(_)) => Some("an answer".to_owned()),
-            Ok(End::Error(error)) => Some(format!("the error {} {}", error.code, error.message)),
-        };
-        if let Some(told) = told {
-            return Err(format!(
-                "a call on a session that does not exist came to: {told}; the protocol has NOT_FOUND"
-            ));
-        }
-    }
-    session.id = known;
-    end(subject, &mut session).await?;
-    fine()
+    let unknown = || subject.introduction().session_id;
+    must_be_unknown(subject, &unknown()).await?;
+    let Some(example) = subject.runs().into_iter().next() else {
+        return fine();
+    };
+    let mut session = Session::new(subject, subject.reach().await?, unknown());
+    let sending = session.send(&example).await?;
+    let told = match session.end(sending).await? {
+        Err(Fault::Status {
+            code: Code::NotFound, ..
+        }) => return fine(),
+        Err(fault) => fault.to_string(),
+        Ok(End::Answer(_)) => "an answer".to_owned(),
+        Ok(End::Error(error)) => format!("the error {} {}", error.code, error.message),
+    };
+    Err(format!(
+        "a call on a session that does not exist came to: {told}; the protocol has NOT_FOUND"
+    ))
 }
 
 /// Check of a session that is gone says `NOT_FOUND`.
-pub(super) async fn must_be_unknown(subject: &Subject, session: &mut Session) -> Result<(), String> {
+pub(super) async fn must_be_unknown(subject: &Subject, id: &str) -> Result<(), String> {
+    let mut connection = subject.reach().await?;
     let request = CheckRequest {
-        session_id: session.id.clone(),
+        session_id: id.to_owned(),
     };
-    let asked = session.connection.ask("Check", &request);
+    let asked = connection.ask("Check", &request);
     let answer: Result<CheckResponse, Fault> = subject.within("Check", asked).await?;
     let told = match answer {
         Err(Fault::Status {
@@ -140,47 +114,52 @@ pub(super) async fn must_be_unknown(subject: &Subject, session: &mut Session) ->
     ))
 }
 
+/// The broker asks for what is described only; should another one come all the same, it costs nothing.
 pub(super) async fn knows_its_operations(subject: &Subject) -> Checked {
-    let mut session = subject.session().await?;
     let example = Example {
         operation: "sublet-no-such-operation".to_owned(),
         ..Example::default()
     };
-    let sending = subject.send(&mut session, &example).await?;
-    match subject.end(sending).await? {
-        Ok(End::Answer(_)) => Err("an operation that is not in Describe was answered".to_owned()),
-        Ok(End::Error(error)) if error.session_lost => {
-            Err("an operation that is not in Describe cost the session".to_owned())
+    let check = async |session: &mut Session<'_>| {
+        let sending = session.send(&example).await?;
+        match session.end(sending).await? {
+            Ok(End::Answer(_)) => Err("an operation that is not in Describe was answered".to_owned()),
+            Ok(End::Error(error)) if error.session_lost => {
+                Err("an operation that is not in Describe cost the session".to_owned())
+            }
+            Ok(End::Error(_))
+            | Err(Fault::Status {
+                code: Code::InvalidArgument | Code::Unimplemented | Code::FailedPrecondition,
+                ..
+            }) => session.check().await,
+            Err(fault) => Err(format!(
+                "an operation that is not in Describe: {fault}; the protocol has an Error, INVALID_ARGUMENT, \
+                 FAILED_PRECONDITION or UNIMPLEMENTED, and the session goes on"
+            )),
         }
-        Ok(End::Error(_))
-        | Err(Fault::Status {
-            code: Code::InvalidArgument | Code::Unimplemented | Code::FailedPrecondition,
-            ..
-        }) => {
-            subject.check(&mut session).await?;
-            end(subject, &mut session).await?;
-            fine()
-        }
-        Err(fault) => Err(format!(
-            "an operation that is not in Describe: {fault}; the protocol has an Error or INVALID_ARGUMENT, and the \
-             session goes on"
-        )),
-    }
+    };
+    subject.with_session(check).await?;
+    fine()
 }
 
 pub(super) async fn runs(subject: &Subject, example: &Example) -> Checked {
-    let mut session = subject.session().await?;
-    let said = subject.run(&mut session, example).await?;
-    end(subject, &mut session).await?;
-    Ok(Verdict::Ok(format!("{} bytes", said.len())))
+    let said = subject
+        .with_session(async |session| session.run(example).await)
+        .await?;
+    Ok(Verdict::Ok(format!("{} bytes", said.bytes)))
 }
 
 pub(super) async fn disconnects(subject: &Subject) -> Checked {
+    let id = subject
+        .with_session(async |session| Ok(session.id.clone()))
+        .await?;
+    must_be_unknown(subject, &id).await?;
+    // What is gone already is fine.
+    subject.part(&id).await?;
     let mut session = subject.session().await?;
-    for _ in 0..2 {
-        end(subject, &mut session).await?;
-    }
-    must_be_unknown(subject, &mut session).await?;
+    let id = session.id.clone();
+    subject.disconnect(&mut session.connection, &id).await?;
+    must_be_unknown(subject, &id).await?;
     fine()
 }
 

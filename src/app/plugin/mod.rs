@@ -6,11 +6,12 @@ mod cancels;
 mod checks;
 mod remains;
 mod report;
+mod session;
 mod subject;
 
 use std::io::{self, Write as _};
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{FutureExt as _, future::LocalBoxFuture};
 
 pub(super) use self::asked::Asked;
 use self::{
@@ -36,35 +37,46 @@ pub(super) fn test(asked: &Asked) -> Result<(), Exit> {
 }
 
 /// A check of a driver.
-type Check = for<'a> fn(&'a Subject) -> BoxFuture<'a, Checked>;
+type Check = for<'a> fn(&'a Subject) -> LocalBoxFuture<'a, Checked>;
 
 /// What comes before the calls of the driver's own.
 const BEFORE: [(&str, Check); 4] = [
-    ("connect", |subject| checks::connects(subject).boxed()),
-    ("check", |subject| checks::checks(subject).boxed()),
+    ("connect", |subject| checks::connects(subject).boxed_local()),
+    ("check", |subject| checks::checks(subject).boxed_local()),
     ("unknown session", |subject| {
-        checks::knows_its_sessions(subject).boxed()
+        checks::knows_its_sessions(subject).boxed_local()
     }),
     ("unknown operation", |subject| {
-        checks::knows_its_operations(subject).boxed()
+        checks::knows_its_operations(subject).boxed_local()
     }),
 ];
 
 /// What comes after them.
-const AFTER: [(&str, Check); 7] = [
-    ("cancel", |subject| cancels::ends_the_call(subject).boxed()),
+const AFTER: [(&str, Check); 10] = [
+    ("stateless", |subject| {
+        remains::are_described(subject).boxed_local()
+    }),
+    ("cancel", |subject| cancels::is_waited_for(subject).boxed_local()),
     ("cancel, call dropped", |subject| {
-        cancels::leaves_the_session(subject).boxed()
+        cancels::leaves_the_session(subject).boxed_local()
+    }),
+    ("late cancel", |subject| {
+        cancels::spares_later_calls(subject).boxed_local()
     }),
     ("call after its cancel", |subject| {
-        cancels::refuses_a_late_call(subject).boxed()
+        cancels::refuses_a_late_call(subject).boxed_local()
     }),
     ("connection killed", |subject| {
-        cancels::survives_a_kill(subject).boxed()
+        cancels::survives_a_kill(subject).boxed_local()
     }),
-    ("sessions apart", |subject| remains::stay_apart(subject).boxed()),
-    ("reset", |subject| remains::are_reset(subject).boxed()),
-    ("disconnect", |subject| checks::disconnects(subject).boxed()),
+    ("connect dropped", |subject| {
+        cancels::leaves_nothing_of_a_dropped_connect(subject).boxed_local()
+    }),
+    ("sessions apart", |subject| {
+        remains::stay_apart(subject).boxed_local()
+    }),
+    ("reset", |subject| remains::are_reset(subject).boxed_local()),
+    ("disconnect", |subject| checks::disconnects(subject).boxed_local()),
 ];
 
 /// Every check, in an order in which each can rely on those before it; to the end of the driver, if it dies.

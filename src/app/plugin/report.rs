@@ -78,6 +78,7 @@ impl Report {
 }
 
 /// A time, for people.
+#[derive(Default)]
 pub(super) struct Took(pub(super) Duration);
 
 impl fmt::Display for Took {

@@ -1,24 +1,26 @@
-//! The driver under test: sessions at it, and calls on them, each answer within the limit.
+//! The driver under test: what it has said of itself, and the ways to it, each answer within the limit.
 
 use std::{sync::Arc, time::Duration};
 
 use prost::Message;
+use uuid::Uuid;
 
-use super::{super::exit::Exit, asked::Asked, report::Took};
+use super::{super::exit::Exit, asked::Asked, session::Session};
 use crate::{
     backend::{
         Fence,
-        plugin::{Access, Connection, Exchange, Fault},
+        plugin::{Access, Connection, Fault},
     },
-    clock::Clock,
+    clock::{Clock, Time},
     proto::plugin::{
-        Answer, Call, CancelRequest, CancelResponse, CheckRequest, CheckResponse, ConnectRequest,
-        ConnectResponse, DescribeRequest, DescribeResponse, DisconnectRequest, DisconnectResponse, Error,
-        Example, ExecuteRequest, ExecuteResponse, ExecuteStreamRequest, ExecuteStreamResponse, Operation,
-        ResetRequest, ResetResponse, answer::Output, example::Purpose, execute_response::Outcome,
-        execute_stream_request::Message as Sent, execute_stream_response::Event,
+        ConnectRequest, ConnectResponse, DescribeRequest, DescribeResponse, DisconnectRequest,
+        DisconnectResponse, Example, Operation, example::Purpose,
     },
 };
+
+/// The share of the limit in which something must have begun, or have come that is on its way; and for which it is
+/// watched whether something happens that must not.
+const MOMENT: u32 = 10;
 
 /// A driver, and what it has said of itself.
 pub(super) struct Subject {
@@ -28,26 +30,6 @@ pub(super) struct Subject {
     clock: Clock,
     pub(super) limit: Duration,
     pub(super) described: DescribeResponse,
-}
-
-/// A session at it, over a connection of its own, as the broker has them.
-pub(super) struct Session {
-    pub(super) connection: Connection,
-    pub(super) id: String,
-    calls: u64,
-}
-
-/// A call that was sent.
-pub(super) struct Sending {
-    pub(super) exchange: Exchange,
-    pub(super) call_id: u64,
-    pub(super) streaming: bool,
-}
-
-/// How a call ended, and everything it said.
-pub(super) enum End {
-    Answer(Vec<u8>),
-    Error(Error),
 }
 
 impl Subject {
@@ -60,6 +42,14 @@ impl Subject {
             limit: asked.limit(),
             described: DescribeResponse::default(),
         })
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    pub(super) fn moment(&self) -> Duration {
+        self.limit / MOMENT
     }
 
     /// Examples for a purpose: those given, else those that the driver names.
@@ -84,7 +74,7 @@ impl Subject {
         self.examples(purpose).into_iter().next()
     }
 
-    fn operation(&self, name: &str) -> Option<&Operation> {
+    pub(super) fn operation(&self, name: &str) -> Option<&Operation> {
         self.described
             .operations
             .iter()
@@ -127,24 +117,65 @@ impl Subject {
         self.ask(&mut connection, "Describe", &DescribeRequest {}).await
     }
 
-    /// Connect's plain answer.
-    pub(super) async fn try_connect(&self) -> Result<(Connection, Result<ConnectResponse, Fault>), String> {
-        let mut connection = self.reach().await?;
-        let answer = self
-            .within("Connect", connection.ask("Connect", &self.connect))
-            .await?;
-        Ok((connection, answer))
+    /// What Connect is asked, with a session's name that was never used.
+    pub(super) fn introduction(&self) -> ConnectRequest {
+        ConnectRequest {
+            session_id: Uuid::new_v4().to_string(),
+            ..self.connect.clone()
+        }
     }
 
-    /// A session.
-    pub(super) async fn session(&self) -> Result<Session, String> {
-        let (connection, answer) = self.try_connect().await?;
-        let answer = answer.map_err(|fault| format!("Connect: {fault}"))?;
-        self.recognize("Connect", &answer.instance_id)?;
-        Ok(Session {
-            connection,
-            id: answer.session_id,
-            calls: 0,
+    /// A session over a connection of its own, as the broker has them, or what Connect came to instead.
+    pub(super) async fn try_session(&self) -> Result<Result<Session<'_>, Fault>, String> {
+        let mut connection = self.reach().await?;
+        let request = self.introduction();
+        let answer: Result<ConnectResponse, Fault> = self
+            .within("Connect", connection.ask("Connect", &request))
+            .await?;
+        let session = Session::new(self, connection, request.session_id);
+        match answer {
+            Ok(answer) => match self.recognize("Connect", &answer.instance_id) {
+                Ok(()) => Ok(Ok(session)),
+                Err(why) => self.part(&session.id).await.and(Err(why)),
+            },
+            Err(fault) => Ok(Err(fault)),
+        }
+    }
+
+    pub(super) async fn session(&self) -> Result<Session<'_>, String> {
+        let session = self.try_session().await?;
+        session.map_err(|fault| format!("Connect: {fault}"))
+    }
+
+    /// Does something with a session, and ends it whatever that came to, as the broker does: over a new connection, after
+    /// the session's own was cut.
+    pub(super) async fn with_session<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Session<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut session = self.session().await?;
+        let done = work(&mut session).await;
+        session.connection.cut();
+        let parted = self.part(&session.id).await;
+        let done = done?;
+        parted.map(|()| done)
+    }
+
+    /// Ends a session over a new connection.
+    pub(super) async fn part(&self, id: &str) -> Result<(), String> {
+        let mut connection = self.reach().await?;
+        self.disconnect(&mut connection, id).await
+    }
+
+    pub(super) async fn disconnect(&self, connection: &mut Connection, id: &str) -> Result<(), String> {
+        let request = DisconnectRequest {
+            session_id: id.to_owned(),
+        };
+        let answer: Result<DisconnectResponse, String> = self.ask(connection, "Disconnect", &request).await;
+        answer.map(|_| ()).map_err(|why| {
+            format!(
+                "{why}; the protocol has it wait until the session's Connect or call has stopped, and answer OK"
+            )
         })
     }
 
@@ -158,167 +189,5 @@ impl Subject {
              its sessions count as lost",
             self.described.instance_id
         ))
-    }
-
-    pub(super) async fn check(&self, session: &mut Session) -> Result<(), String> {
-        let request = CheckRequest {
-            session_id: session.id.clone(),
-        };
-        let answer: CheckResponse = self.ask(&mut session.connection, "Check", &request).await?;
-        self.recognize("Check", &answer.instance_id)
-    }
-
-    /// Cancels a call, and says how long that took.
-    pub(super) async fn cancel(&self, session: &mut Session, call_id: u64) -> Result<Took, String> {
-        let started = self.clock.now();
-        let request = CancelRequest {
-            session_id: session.id.clone(),
-            call_id,
-        };
-        let answer: Result<CancelResponse, String> =
-            self.ask(&mut session.connection, "Cancel", &request).await;
-        answer
-            .map(|_| Took(self.clock.now().since(started)))
-            .map_err(|why| format!("{why}; the protocol has it answer OK once the call has ended"))
-    }
-
-    pub(super) async fn reset(&self, session: &mut Session) -> Result<ResetResponse, String> {
-        let request = ResetRequest {
-            session_id: session.id.clone(),
-        };
-        let answer: ResetResponse = self.ask(&mut session.connection, "Reset", &request).await?;
-        self.recognize("Reset", &answer.instance_id)?;
-        Ok(answer)
-    }
-
-    pub(super) async fn disconnect(&self, connection: &mut Connection, id: &str) -> Result<(), String> {
-        let request = DisconnectRequest {
-            session_id: id.to_owned(),
-        };
-        let answer: Result<DisconnectResponse, String> = self.ask(connection, "Disconnect", &request).await;
-        answer
-            .map(|_| ())
-            .map_err(|why| format!("{why}; the protocol has it end the session's call and answer OK"))
-    }
-
-    /// Sends a call, with the example's input.
-    pub(super) async fn send(&self, session: &mut Session, example: &Example) -> Result<Sending, String> {
-        session.calls += 1;
-        self.send_numbered(session, example, session.calls).await
-    }
-
-    /// Sends a call with a number of its own.
-    pub(super) async fn send_numbered(
-        &self,
-        session: &mut Session,
-        example: &Example,
-        call_id: u64,
-    ) -> Result<Sending, String> {
-        let streaming = self
-            .operation(&example.operation)
-            .is_some_and(|operation| operation.streaming);
-        let params = example.params_json.as_str();
-        let call = Call {
-            session_id: session.id.clone(),
-            call_id,
-            operation: example.operation.clone(),
-            params_json: if params.is_empty() { "{}" } else { params }.to_owned(),
-            ..Call::default()
-        };
-        let method = if streaming { "ExecuteStream" } else { "Execute" };
-        let sent = async {
-            let mut exchange = session.connection.begin(method).await?;
-            if streaming {
-                let messages =
-                    std::iter::once(Sent::Call(call)).chain(example.input.iter().cloned().map(Sent::Input));
-                for message in messages {
-                    let message = Some(message);
-                    exchange
-                        .sending
-                        .send(&ExecuteStreamRequest { message }, false)
-                        .await?;
-                }
-                exchange.sending.end()?;
-            } else {
-                exchange
-                    .sending
-                    .send(&ExecuteRequest { call: Some(call) }, true)
-                    .await?;
-            }
-            Ok(exchange)
-        };
-        let exchange = self
-            .within(method, sent)
-            .await?
-            .map_err(|fault| format!("{method}: {fault}"))?;
-        Ok(Sending {
-            exchange,
-            call_id,
-            streaming,
-        })
-    }
-
-    /// Waits for a call's end.
-    pub(super) async fn end(&self, sending: Sending) -> Result<Result<End, Fault>, String> {
-        let mut sending = sending;
-        let ended = self.within("the call", collect(&mut sending)).await?;
-        let (said, response) = match ended {
-            Ok(ended) => ended,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        self.recognize("a call", &response.instance_id)?;
-        match response.outcome {
-            Some(Outcome::Answer(answer)) => Ok(Ok(End::Answer([said, output(answer)].concat()))),
-            Some(Outcome::Error(error)) => Ok(Ok(End::Error(error))),
-            None => Err("a call was answered with neither `answer` nor `error`".to_owned()),
-        }
-    }
-
-    /// Makes a call that has to end well, and gives what it said.
-    pub(super) async fn run(&self, session: &mut Session, example: &Example) -> Result<Vec<u8>, String> {
-        let name = &example.operation;
-        let sending = self.send(session, example).await?;
-        match self.end(sending).await? {
-            Ok(End::Answer(said)) => Ok(said),
-            Ok(End::Error(error)) => Err(format!("{name}: the error {} {}", error.code, error.message)),
-            Err(fault) => Err(format!("{name}: {fault}")),
-        }
-    }
-}
-
-/// Everything that a call says, to its end.
-async fn collect(sending: &mut Sending) -> Result<(Vec<u8>, ExecuteResponse), Fault> {
-    let receiving = &mut sending.exchange.receiving;
-    let mut said = Vec::new();
-    let mut end = None;
-    if sending.streaming {
-        while let Some(ExecuteStreamResponse { event }) = receiving.next().await? {
-            if end.is_some() {
-                return Err(Fault::Protocol("sent an event after `end`".to_owned()));
-            }
-            match event {
-                Some(Event::End(response)) => end = Some(response),
-                Some(Event::Data(bytes)) => said.extend_from_slice(&bytes),
-                Some(Event::Text(text) | Event::Json(text)) => said.extend_from_slice(text.as_bytes()),
-                Some(Event::Progress(_) | Event::Usage(_)) => {}
-                None => return Err(Fault::Protocol("sent an event without its kind".to_owned())),
-            }
-        }
-    } else {
-        end = receiving.next().await?;
-        if end.is_some() && receiving.next::<ExecuteResponse>().await?.is_some() {
-            return Err(Fault::Protocol("answered a call twice".to_owned()));
-        }
-    }
-    let missing =
-        || Fault::Protocol("ended a call with OK and without its end: `end` comes last, and once".to_owned());
-    Ok((said, end.ok_or_else(missing)?))
-}
-
-fn output(answer: Answer) -> Vec<u8> {
-    match answer.output {
-        Some(Output::Json(text)) => text.into_bytes(),
-        Some(Output::Body(bytes)) => bytes.to_vec(),
-        None => Vec::new(),
     }
 }

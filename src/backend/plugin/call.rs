@@ -1,11 +1,12 @@
 //! One call: sent with its input, its events handed on as the caller takes them, its end awaited.
 
-use std::pin::pin;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
     answer::{self, Ended},
+    course::Course,
     description,
     exchange::{Exchange, Receiving, Sending},
     fault::Fault,
@@ -86,7 +87,7 @@ impl PluginSession {
     }
 
     /// What the driver has said of the operation. It was not asked yet when the first operations were inspected.
-    fn find(&self, operation: &Operation) -> Result<plugin::Operation, Faults> {
+    fn find(&self, operation: &Operation) -> Result<Arc<plugin::Operation>, Faults> {
         description::check(operation)?;
         let found = self.description.find(operation)?;
         if found.needs_lease && operation.alone {
@@ -96,7 +97,7 @@ impl PluginSession {
             );
             return Err(Faults::one("name", message));
         }
-        Ok(found.clone())
+        Ok(Arc::clone(found))
     }
 
     fn call(&self, operation: Operation) -> (Call, Option<BodyReader>) {
@@ -191,16 +192,21 @@ async fn upload(sending: &mut Sending, call: Call, input: Option<BodyReader>) ->
 
 /// Hands a driver's events on, until its end. While the caller does not take one, the driver's next ones stay with it.
 async fn deliver(receiving: &mut Receiving, sink: &mut Sink) -> Result<ExecuteResponse, Stopped> {
+    let mut course = Course::default();
     while let Some(ExecuteStreamResponse { event }) = receiving.next().await? {
+        if let Some(wrong) = course.fault(event.as_ref()) {
+            return Err(protocol(wrong));
+        }
         match event {
             Some(Told::End(end)) => {
-                if receiving.next::<ExecuteStreamResponse>().await?.is_some() {
-                    return Err(protocol("sent an event after the end"));
+                if let Some(ExecuteStreamResponse { event }) = receiving.next().await? {
+                    let wrong = course.fault(event.as_ref());
+                    return Err(protocol(wrong.unwrap_or("sent more than a stream's events")));
                 }
                 return Ok(end);
             }
             Some(event) => hand_on(event, sink).await?,
-            None => return Err(protocol("sent an event without its kind")),
+            None => {}
         }
     }
     Err(protocol("ended a stream without the event `end`"))
@@ -215,7 +221,14 @@ async fn hand_on(event: Told, sink: &mut Sink) -> Result<(), Stopped> {
             }
             Event::Data(bytes)
         }
-        Told::Text(text) => Event::Text(text),
+        Told::Text(mut text) => {
+            while text.len() > FRAME {
+                let rest = text.split_off(text.floor_char_boundary(FRAME));
+                sink.send(Event::Text(text)).await.map_err(Stopped::Sink)?;
+                text = rest;
+            }
+            Event::Text(text)
+        }
         Told::Json(item) if answer::is_json(&item) => Event::Json(item),
         Told::Json(_) => return Err(protocol("sent an item that is no JSON")),
         Told::Progress(progress) => Event::Progress(progress),

@@ -70,8 +70,9 @@ impl Target {
     }
 
     /// What a driver needs to know to open a session, secrets included: not to be shown to anybody else.
-    pub(super) async fn introduction(self: &Arc<Self>) -> Result<ConnectRequest, DialError> {
+    pub(super) async fn introduction(self: &Arc<Self>, session: &str) -> Result<ConnectRequest, DialError> {
         let mut request = ConnectRequest {
+            session_id: session.to_owned(),
             endpoint: self.device.clone(),
             config: self.config.clone(),
             ..ConnectRequest::default()
@@ -218,7 +219,7 @@ mod tests {
         let target = Arc::new(Target::read(&spec(&own, &["usb:3"]), &own, &surroundings()).unwrap());
         assert_eq!(&*target.name, "usb:3");
         assert!(!format!("{target:?}").contains("1234"));
-        let told = target.introduction().await.unwrap();
+        let told = target.introduction("one").await.unwrap();
         assert_eq!(
             (told.endpoint.as_str(), told.secrets["pin"].as_str()),
             ("usb:3", "1234")
@@ -232,7 +233,7 @@ mod tests {
         let mut own = own();
         own.secrets.insert("more".to_owned(), env("SUBLET_SECRET_MORE"));
         let target = Arc::new(Target::read(&spec(&own, &[]), &own, &surroundings()).unwrap());
-        let fault = target.introduction().await.unwrap_err();
+        let fault = target.introduction("one").await.unwrap_err();
         assert_eq!(fault.kind, crate::backend::DialErrorKind::Permanent);
         assert!(fault.message.contains("SUBLET_SECRET_MORE"), "{}", fault.message);
     }

@@ -23,11 +23,11 @@ const MAX_NAME_BYTES: usize = 256;
 const LISTED: usize = 20;
 
 /// One run of a driver.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Description {
     pub(super) instance: String,
     driver: String,
-    operations: BTreeMap<String, plugin::Operation>,
+    operations: BTreeMap<String, Arc<plugin::Operation>>,
 }
 
 /// What the sessions of a pool know of their driver together: who found out last tells the others.
@@ -35,8 +35,13 @@ pub(super) struct Description {
 pub(super) struct Known(Mutex<Option<Arc<Description>>>);
 
 impl Known {
-    pub(super) fn note(&self, description: &Arc<Description>) {
-        *self.0.lock() = Some(Arc::clone(description));
+    /// Notes the latest; sessions that were told the same share it.
+    pub(super) fn note(&self, description: Description) -> Arc<Description> {
+        let mut latest = self.0.lock();
+        match &*latest {
+            Some(same) if **same == description => Arc::clone(same),
+            _ => Arc::clone(latest.insert(Arc::new(description))),
+        }
     }
 
     pub(super) fn latest(&self) -> Option<Arc<Description>> {
@@ -112,13 +117,13 @@ impl Description {
             instance: described.instance_id,
             driver: described.driver,
             operations: operations
-                .map(|operation| (operation.name.clone(), operation))
+                .map(|operation| (operation.name.clone(), Arc::new(operation)))
                 .collect(),
         })
     }
 
     /// Looks at an operation; what is wrong with it is told with paths relative to it.
-    pub(super) fn find(&self, asked: &Operation) -> Result<&plugin::Operation, Faults> {
+    pub(super) fn find(&self, asked: &Operation) -> Result<&Arc<plugin::Operation>, Faults> {
         let Some(found) = self.operations.get(&asked.name) else {
             return Err(Faults::one("name", self.unknown(&asked.name)));
         };
@@ -234,7 +239,9 @@ mod tests {
     fn another_instance_makes_the_one_before_it_past() {
         let known = Known::default();
         assert!(!known.is_past("one"), "nothing is known yet");
-        known.note(&Arc::new(Description::read(described()).unwrap()));
+        let one = known.note(Description::read(described()).unwrap());
+        let again = known.note(Description::read(described()).unwrap());
+        assert!(Arc::ptr_eq(&one, &again), "what is the same is kept once");
         assert!(!known.is_past("one"));
         assert!(known.is_past("two"));
     }

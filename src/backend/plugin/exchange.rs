@@ -11,7 +11,7 @@ use tonic::Code;
 use super::fault::Fault;
 
 /// A message of a driver's: what fits into a gRPC client's answer by default, less room for the broker's own envelope.
-pub(super) const MAX_MESSAGE: usize = (4 << 20) - (64 << 10);
+pub(crate) const MAX_MESSAGE: usize = (4 << 20) - (64 << 10);
 /// A flag and the length, before each message.
 const PREFIX: usize = 5;
 /// Bytes of a message that are given to h2 at once.
@@ -173,10 +173,7 @@ impl Receiving {
     fn begin(&mut self, response: http::Response<RecvStream>) -> Result<(), Fault> {
         let (head, body) = response.into_parts();
         if head.status != StatusCode::OK {
-            return Err(Fault::Protocol(format!(
-                "is no gRPC server: HTTP {}",
-                head.status
-            )));
+            return Err(no_grpc(head.status));
         }
         let kind = head.headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
         if !kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
@@ -232,6 +229,21 @@ impl Receiving {
     }
 }
 
+/// What an answer of plain HTTP means: a proxy before the driver says that it does not reach it now, as gRPC's own table
+/// of HTTP's codes has it; anything else is no driver at all.
+fn no_grpc(status: StatusCode) -> Fault {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Fault::Status {
+            code: Code::Unavailable,
+            message: format!("HTTP {status}, from what is before it"),
+        },
+        _ => Fault::Protocol(format!("is no gRPC server: HTTP {status}")),
+    }
+}
+
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 
@@ -269,6 +281,19 @@ fn decoded(text: &[u8]) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_that_does_not_reach_its_driver_now_may_reach_it_later() {
+        use crate::backend::DialErrorKind;
+        let kind = |status| no_grpc(status).of_dial("Describe").kind;
+        for status in [429, 502, 503, 504] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(kind(status), DialErrorKind::Transient, "{status}");
+        }
+        for status in [StatusCode::NOT_FOUND, StatusCode::INTERNAL_SERVER_ERROR] {
+            assert_eq!(kind(status), DialErrorKind::Permanent, "{status}");
+        }
+    }
 
     #[test]
     fn a_statuss_message_is_decoded_where_it_is_encoded() {

@@ -33,7 +33,9 @@ pub(crate) enum Fault {
 impl Fault {
     /// An end in the middle, as HTTP/2 tells it.
     pub(super) fn broken(error: &h2::Error) -> Self {
-        let refused = error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        // A goodbye ends only the streams behind the last one that the driver's side has begun with.
+        let refused =
+            error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM));
         Self::Broken {
             message: format!("the connection to the driver broke: {}", causes(error)),
             refused,
@@ -50,6 +52,15 @@ impl Fault {
         DialError {
             kind,
             message: format!("{doing}: {self}"),
+        }
+    }
+
+    /// Whether it proves, as an answer to Connect, that no session was made.
+    pub(super) fn leaves_no_session(&self) -> bool {
+        match self {
+            Self::Status { code, .. } => dial_kind(*code) != DialErrorKind::Transient,
+            Self::Broken { refused, .. } => *refused,
+            Self::Protocol(_) => false,
         }
     }
 

@@ -5,8 +5,10 @@ mod access;
 mod answer;
 mod call;
 mod connection;
+mod course;
 mod definition;
 mod description;
+mod dial;
 mod exchange;
 mod fault;
 mod gate;
@@ -20,11 +22,12 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 pub(crate) use self::{
     access::Access,
     connection::Connection,
+    course::Course,
     description::faults as description_faults,
-    exchange::Exchange,
+    exchange::{Exchange, MAX_MESSAGE},
     fault::{Fault, name as code_name},
 };
-use self::{definition::Target, description::Known, session::PluginSession};
+use self::{definition::Target, description::Known, dial::Leftovers, session::PluginSession};
 use super::{Backend, DialError, Fence, Needs, Operation, Session, registry::Surroundings};
 use crate::{
     error::Faults,
@@ -40,6 +43,7 @@ pub(super) fn build(
     Ok(Arc::new(Plugin {
         target: Arc::new(Target::read(spec, own, surroundings)?),
         known: Arc::default(),
+        leftovers: Arc::default(),
     }))
 }
 
@@ -48,6 +52,7 @@ pub(super) fn build(
 struct Plugin {
     target: Arc<Target>,
     known: Arc<Known>,
+    leftovers: Arc<Leftovers>,
 }
 
 impl Backend for Plugin {
@@ -61,10 +66,16 @@ impl Backend for Plugin {
 
     fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
         let (target, known) = (Arc::clone(&self.target), Arc::clone(&self.known));
+        let leftovers = Arc::clone(&self.leftovers);
         async move {
-            let session = PluginSession::dial(target, known, fence).await?;
+            let session = PluginSession::dial(target, known, leftovers, fence).await?;
             Ok(Box::new(session) as Box<dyn Session>)
         }
         .boxed()
+    }
+
+    fn withdraw(&self, fence: Arc<Fence>) -> BoxFuture<'static, ()> {
+        let leftovers = Arc::clone(&self.leftovers);
+        async move { leftovers.withdraw(&fence).await }.boxed()
     }
 }

@@ -1,4 +1,4 @@
-//! One session at a driver, over one connection: opened, brought to rest, reset, looked at, closed.
+//! One session at a driver, over one connection: brought to rest, reset, looked at, closed.
 
 use std::sync::Arc;
 
@@ -9,19 +9,16 @@ use super::{
     connection::Connection,
     definition::Target,
     description::{Description, Known},
+    dial::disconnect,
     fault::Fault,
 };
 use crate::{
     backend::{CallError, Cleanliness, Completion, DialError, Fence, Operation, Session, SessionLost, Sink},
     proto::plugin::{
-        CancelRequest, CancelResponse, CheckRequest, CheckResponse, ConnectResponse, DescribeRequest,
-        DescribeResponse, DisconnectRequest, DisconnectResponse, ResetRequest, ResetResponse,
+        CancelRequest, CancelResponse, CheckRequest, CheckResponse, ResetRequest, ResetResponse,
         reset_response::Outcome,
     },
 };
-
-/// A session's name: long enough to be like no other, over the driver's restarts too.
-const ID_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
 
 #[derive(Debug)]
 pub(super) struct PluginSession {
@@ -30,7 +27,7 @@ pub(super) struct PluginSession {
     pub(super) fence: Arc<Fence>,
     pub(super) description: Arc<Description>,
     pub(super) connection: Connection,
-    /// The driver's name of it.
+    /// Its name at the driver.
     pub(super) id: String,
     /// Calls so far.
     pub(super) calls: u64,
@@ -53,44 +50,26 @@ pub(super) struct Running {
 }
 
 impl PluginSession {
-    /// Opens a session. If the future is dropped, its connection is cut, and with it goes what the driver had begun.
-    pub(super) async fn dial(
-        target: Arc<Target>,
-        known: Arc<Known>,
-        fence: Arc<Fence>,
-    ) -> Result<Self, DialError> {
-        let introduction = target.introduction().await?;
-        let mut connection = target.access.connect(Arc::clone(&fence)).await?;
-        let description = Arc::new(describe(&mut connection).await?);
-        known.note(&description);
-        let connected: ConnectResponse = connection
-            .ask("Connect", &introduction)
-            .await
-            .map_err(|fault| fault.of_dial("Connect"))?;
-        if connected.instance_id != description.instance {
-            return Err(DialError::transient(
-                "the driver was replaced by another instance meanwhile",
-            ));
-        }
-        if !ID_BYTES.contains(&connected.session_id.len()) {
-            return Err(DialError::permanent(
-                "Connect: the driver gave a session_id that is not 16 to 256 bytes long",
-            ));
-        }
-        connection.count();
-        Ok(Self {
+    /// One that the driver has just opened.
+    pub(super) fn new(
+        (target, known): (Arc<Target>, Arc<Known>),
+        (fence, connection): (Arc<Fence>, Connection),
+        description: Arc<Description>,
+        id: String,
+    ) -> Self {
+        Self {
             target,
             known,
             fence,
             description,
             connection,
-            id: connected.session_id,
+            id,
             calls: 0,
             running: None,
             last: 0,
             used: false,
             lost: None,
-        })
+        }
     }
 
     /// Why it cannot be used any more, as far as is known without asking.
@@ -201,28 +180,11 @@ impl PluginSession {
     }
 
     /// Has the driver end the session, over a new connection: the old one is fenced, or broken, or holds something of
-    /// the last call. Nothing of any holder is on the new one, so it has a fence of its own.
+    /// the last call. Its end stops a call that still runs.
     async fn part(self) -> Result<(), DialError> {
         self.connection.cut();
-        let fence = Arc::new(Fence::default());
-        fence.open(1);
-        let mut connection = self.target.access.connect(fence).await?;
-        let description = describe(&mut connection).await?;
-        if description.instance != self.description.instance {
-            // With its process it has gone already.
-            return Ok(());
-        }
-        let request = DisconnectRequest { session_id: self.id };
-        let answer: Result<DisconnectResponse, Fault> = connection.ask("Disconnect", &request).await;
-        answer.map(|_| ()).map_err(|fault| fault.of_dial("Disconnect"))
+        disconnect(&self.target, Some(&self.description.instance), self.id).await
     }
-}
-
-async fn describe(connection: &mut Connection) -> Result<Description, DialError> {
-    let described: Result<DescribeResponse, Fault> = connection.ask("Describe", &DescribeRequest {}).await;
-    let described = described.map_err(|fault| fault.of_dial("Describe"))?;
-    Description::read(described)
-        .map_err(|faults| DialError::permanent(format!("Describe: the driver {faults}")))
 }
 
 impl Session for PluginSession {

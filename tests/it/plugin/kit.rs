@@ -31,11 +31,14 @@ async fn failed(fault: Fault) -> (Vec<String>, String) {
 
 #[tokio::test]
 async fn driver_that_keeps_to_the_protocol_passes_every_check() {
-    let driver = Running::start(Fault::None).await;
-    let (text, code) = kit(&driver.address, &[]).await;
-    assert_eq!(code, 0, "{text}");
-    assert!(text.contains("16 ok, 0 failed, 0 skipped"), "{text}");
-    assert!(text.contains("ok    run collect"), "{text}");
+    for style in [Fault::None, Fault::StopsByRpc, Fault::StopsByCancel] {
+        let driver = Running::start(style).await;
+        let (text, code) = kit(&driver.address, &[]).await;
+        assert_eq!(code, 0, "{style:?}: {text}");
+        assert!(text.contains("19 ok, 0 failed, 0 skipped"), "{style:?}: {text}");
+        assert!(text.contains("ok    run collect"), "{style:?}: {text}");
+        assert_eq!(driver.sessions(), 0, "{style:?}: the kit leaves nothing");
+    }
 }
 
 #[tokio::test]
@@ -69,7 +72,12 @@ async fn driver_that_blocks_on_cancel_is_named() {
     let (names, text) = failed(Fault::BlocksOnCancel).await;
     assert_eq!(
         names,
-        ["cancel", "cancel, call dropped", "connection killed"],
+        [
+            "cancel",
+            "cancel, call dropped",
+            "late cancel",
+            "connection killed"
+        ],
         "{text}"
     );
     assert!(text.contains("Cancel was not answered within 1s"), "{text}");
@@ -80,9 +88,47 @@ async fn driver_that_answers_cancel_while_the_call_goes_on_is_named() {
     let (names, text) = failed(Fault::LiesAboutCancel).await;
     assert!(names.contains(&"cancel".to_owned()), "{text}");
     assert!(
-        text.contains("Cancel was answered, and the call goes on"),
+        text.contains("Cancel was answered, and the call goes on: the call did not end within 100ms"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn driver_that_stops_a_later_call_is_named() {
+    let (names, text) = failed(Fault::StopsLaterCalls).await;
+    assert_eq!(names, ["late cancel"], "{text}");
+    assert!(text.contains("a late Cancel of call 1 stopped call 2"), "{text}");
+}
+
+#[tokio::test]
+async fn driver_that_leaves_a_dropped_connects_session_is_named() {
+    let (names, text) = failed(Fault::LeavesADroppedConnect).await;
+    assert_eq!(names, ["connect dropped"], "{text}");
+    assert!(
+        text.contains("after a Connect that was dropped, and its Disconnect: Check of a session"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn driver_that_describes_as_stateless_what_leaves_something_is_named() {
+    let (names, text) = failed(Fault::HidesState).await;
+    assert_eq!(names, ["stateless"], "{text}");
+    assert!(text.contains("`set` is described as `stateless`"), "{text}");
+}
+
+#[tokio::test]
+async fn driver_whose_stream_ends_with_an_output_is_named() {
+    let (names, text) = failed(Fault::OutputInEnd).await;
+    assert_eq!(names, ["run count"], "{text}");
+    assert!(text.contains("put an output into `end`"), "{text}");
+}
+
+#[tokio::test]
+async fn failed_check_leaves_no_session_for_the_next() {
+    let driver = Running::start(Fault::LiesAboutReset).await;
+    let (text, code) = kit(&driver.address, &["--limit", "1000"]).await;
+    assert_eq!((code, driver.sessions()), (1, 0), "{text}");
 }
 
 #[tokio::test]

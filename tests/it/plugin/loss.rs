@@ -110,3 +110,32 @@ async fn check_that_another_instance_answers_finds_the_session_lost() {
         .into_inner();
     assert!(format!("{told:?}").contains("another instance"), "{told:?}");
 }
+
+#[tokio::test]
+async fn stream_that_ends_with_an_output_loses_the_session() {
+    let mut stage = Stage::broken(1, Fault::OutputInEnd).await;
+    let lost = stage.one("count", json!({"count": 2})).await.unwrap_err();
+    assert_eq!(reason(&lost), "SESSION_LOST");
+    assert!(lost.message().contains("output into `end`"), "{lost:?}");
+}
+
+#[tokio::test]
+async fn connect_that_takes_too_long_leaves_no_session_beside_the_next() {
+    let stage = Stage::broken(1, Fault::HoldsTheFirstConnect).await;
+    let mut spec = definition(&stage.driver.address, 1);
+    spec.timeouts = Some(sublet::proto::Timeouts {
+        connect: Some(span(std::time::Duration::from_millis(50))),
+        ..sublet::proto::Timeouts::default()
+    });
+    create(&stage.app.address, "hasty", spec).await;
+    let mut broker = stage.broker.clone();
+    assert_eq!(
+        execute(&mut broker, one_shot("hasty", "echo", "{}"))
+            .await
+            .unwrap(),
+        "{}"
+    );
+    let seen = stage.driver.record.order(&["connect ", "disconnect"]);
+    assert_eq!(seen, ["connect ", "disconnect", "connect "]);
+    assert_eq!(stage.driver.sessions(), 1);
+}

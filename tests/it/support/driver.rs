@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use sublet::proto::plugin::{
@@ -21,14 +24,28 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{driver_server::Serving, http_peer::Identity};
 
-/// How a driver breaks the protocol.
+/// How a driver keeps to the protocol, or breaks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
+    /// None: a call is stopped by the end of its RPC only, and Cancel waits for that.
+    StopsByRpc,
+    /// None: a call is stopped by Cancel or Disconnect only, whatever becomes of its RPC.
+    StopsByCancel,
     /// Cancel is not answered, and the call goes on.
     BlocksOnCancel,
     /// Cancel is answered at once, and the call goes on.
     LiesAboutCancel,
+    /// Cancel stops whatever runs, its number compared with nothing.
+    StopsLaterCalls,
+    /// A Disconnect finds nothing of a Connect that was given up, which goes on behind its back.
+    LeavesADroppedConnect,
+    /// The first Connect makes a session and is never answered.
+    HoldsTheFirstConnect,
+    /// What leaves something is described as stateless.
+    HidesState,
+    /// A stream ends with an output.
+    OutputInEnd,
     /// Sessions share what they should have each.
     LeaksState,
     /// Reset says CLEAN and leaves everything.
@@ -63,6 +80,15 @@ impl Record {
     pub fn count(&self, what: &str) -> usize {
         count(&self.0.borrow(), what)
     }
+
+    /// What was noted of these, in its order.
+    pub fn order(&self, what: &[&str]) -> Vec<String> {
+        let all = self.0.borrow();
+        all.iter()
+            .filter(|noted| what.contains(&noted.as_str()))
+            .cloned()
+            .collect()
+    }
 }
 
 fn count(all: &[String], what: &str) -> usize {
@@ -85,6 +111,8 @@ struct Inner {
     shared: Arc<Slot>,
     record: Arc<Record>,
     death: Arc<watch::Sender<bool>>,
+    /// A session that nobody knows was disconnected a moment ago.
+    odd: AtomicBool,
 }
 
 /// The driver's service.
@@ -95,6 +123,7 @@ pub struct Driver(Arc<Inner>);
 pub struct Running {
     pub address: String,
     pub record: Arc<Record>,
+    driver: Driver,
     serving: Serving,
 }
 
@@ -130,13 +159,20 @@ impl Running {
             shared: Arc::default(),
             record: Arc::clone(&record),
             death,
+            odd: AtomicBool::new(false),
         }));
-        let serving = serve(driver, dies);
+        let serving = serve(driver.clone(), dies);
         Self {
             address: serving.address.clone(),
             record,
+            driver,
             serving,
         }
+    }
+
+    /// Sessions that it has now.
+    pub fn sessions(&self) -> usize {
+        self.driver.0.sessions.lock().unwrap().len()
     }
 
     /// Ends it, and starts another instance at the same address.
@@ -276,7 +312,7 @@ impl DriverService for Driver {
             protocol_version: 1,
             instance_id: self.0.instance.clone(),
             driver: "test".to_owned(),
-            operations: operations(),
+            operations: operations(self.0.fault),
             examples: examples(),
             ..DescribeResponse::default()
         }))
@@ -293,19 +329,14 @@ impl DriverService for Driver {
             self.0.record.note(format!("pin {pin}"));
         }
         self.0.record.note(format!("connect {}", request.endpoint));
-        let session_id = uuid::Uuid::new_v4().to_string();
-        self.0
-            .sessions
-            .lock()
-            .unwrap()
-            .insert(session_id.clone(), Arc::default());
+        self.make(request.session_id).await;
         Ok(Response::new(ConnectResponse {
             instance_id: self.0.instance.clone(),
-            session_id,
         }))
     }
 
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        self.0.odd.store(false, Ordering::Relaxed);
         self.slot(&request.into_inner().session_id)?;
         let instance_id = match self.0.fault {
             Fault::OtherInstance => "somebody else".to_owned(),
@@ -339,8 +370,7 @@ impl DriverService for Driver {
         Ok(Response::new(match call.operation.as_str() {
             "count" => self.count(&call, turn),
             "collect" => self.collect(messages, turn),
-            _ if matches!(self.0.fault, Fault::BlocksOnCancel | Fault::LiesAboutCancel) => stubborn(turn),
-            _ => hang(turn),
+            _ => hang(self.0.fault, turn),
         }))
     }
 
@@ -348,7 +378,12 @@ impl DriverService for Driver {
         let request = request.into_inner();
         let slot = self.slot(&request.session_id)?;
         self.0.record.note("cancel");
-        slot.cancelled.send_replace(request.call_id);
+        let last = match self.0.fault {
+            Fault::StopsLaterCalls => request.call_id.max(*slot.running.borrow()),
+            _ => request.call_id,
+        };
+        slot.cancelled
+            .send_modify(|cancelled| *cancelled = last.max(*cancelled));
         if self.0.fault != Fault::LiesAboutCancel {
             let ended = |running: &u64| *running != request.call_id;
             slot.running.subscribe().wait_for(ended).await.unwrap();
@@ -386,13 +421,46 @@ impl DriverService for Driver {
                 .wait_for(|running| *running == 0)
                 .await
                 .unwrap();
+        } else {
+            self.0.odd.store(true, Ordering::Relaxed);
         }
         self.0.record.note("disconnect");
         Ok(Response::new(DisconnectResponse {}))
     }
 }
 
+/// A Connect that goes on when it has been given up, and is done once its Disconnect has been.
+struct GoesOn(Driver, String);
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        let (driver, id) = (self.0.clone(), self.1.clone());
+        tokio::spawn(async move {
+            let before = driver.0.record.count("disconnect");
+            driver.0.record.wait_for("disconnect", before + 1).await;
+            driver.0.sessions.lock().unwrap().insert(id, Arc::default());
+        });
+    }
+}
+
 impl Driver {
+    /// Makes a session.
+    async fn make(&self, id: String) {
+        let fault = self.0.fault;
+        if fault == Fault::LeavesADroppedConnect && self.0.odd.load(Ordering::Relaxed) {
+            let _goes_on = GoesOn(self.clone(), id);
+            return std::future::pending().await;
+        }
+        let first = {
+            let mut all = self.0.sessions.lock().unwrap();
+            assert!(all.insert(id, Arc::default()).is_none(), "no two have one name");
+            all.len() == 1
+        };
+        if fault == Fault::HoldsTheFirstConnect && first && self.0.record.count("disconnect") == 0 {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Many items; how many were taken is noted.
     fn count(&self, call: &Call, turn: Turn) -> Events {
         let params: serde_json::Value = serde_json::from_str(&call.params_json).unwrap();
@@ -401,7 +469,11 @@ impl Driver {
             params["size"].as_u64().unwrap_or(1),
         );
         let size = usize::try_from(size).unwrap();
-        let (record, end) = (Arc::clone(&self.0.record), self.nothing());
+        let end = match self.0.fault {
+            Fault::OutputInEnd => self.json("null"),
+            _ => self.nothing(),
+        };
+        let record = Arc::clone(&self.0.record);
         let without_end = self.0.fault == Fault::NoEnd;
         let items = (0..count).map(move |_| {
             record.note("item");
@@ -435,31 +507,38 @@ impl Driver {
     }
 }
 
-/// Says that it began, and then nothing until it is cancelled: by its RPC, or by Cancel.
-fn hang(turn: Turn) -> Events {
+/// Says that it began, and then nothing until it is stopped: by its RPC's end, or by Cancel.
+fn hang(fault: Fault, turn: Turn) -> Events {
     let mut cancelled = turn.slot.cancelled.subscribe();
     let running = *turn.slot.running.borrow();
-    let first = tokio_stream::once(event(Event::Text("begun".to_owned())));
-    let rest = futures_util::stream::once(async move {
-        let _turn = turn;
+    let stubborn = matches!(fault, Fault::BlocksOnCancel | Fault::LiesAboutCancel);
+    let stopped = async move {
+        if stubborn || fault == Fault::StopsByRpc {
+            std::future::pending::<()>().await;
+        }
         cancelled.wait_for(|call| *call >= running).await.ok();
         Err(Status::cancelled("as it was told"))
-    });
-    Box::pin(first.chain(rest))
-}
-
-/// Goes on whatever happens to its RPC.
-fn stubborn(turn: Turn) -> Events {
-    let (events, taken) = tokio::sync::mpsc::channel(1);
-    tokio::spawn(async move {
+    };
+    let begun = event(Event::Text("begun".to_owned()));
+    if stubborn || fault == Fault::StopsByCancel {
+        // On its own, whatever happens to its RPC.
+        let (events, taken) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            let _turn = turn;
+            events.send(begun).await.ok();
+            let stopped = stopped.await;
+            events.send(stopped).await.ok();
+        });
+        return Box::pin(tokio_stream::wrappers::ReceiverStream::new(taken));
+    }
+    let rest = futures_util::stream::once(async move {
         let _turn = turn;
-        events.send(event(Event::Text("begun".to_owned()))).await.ok();
-        std::future::pending::<()>().await;
+        stopped.await
     });
-    Box::pin(tokio_stream::wrappers::ReceiverStream::new(taken))
+    Box::pin(tokio_stream::once(begun).chain(rest))
 }
 
-fn operations() -> Vec<Operation> {
+fn operations(fault: Fault) -> Vec<Operation> {
     let plain = |name: &str| Operation {
         name: name.to_owned(),
         ..Operation::default()
@@ -475,7 +554,8 @@ fn operations() -> Vec<Operation> {
     vec![
         stateless("echo"),
         Operation {
-            needs_lease: true,
+            needs_lease: fault != Fault::HidesState,
+            stateless: fault == Fault::HidesState,
             ..plain("set")
         },
         plain("get"),
