@@ -1,116 +1,118 @@
-"""A driver in Python, for a device that it only pretends: a press that prints texts and keeps a setting.
+"""What every driver needs: its sessions, one call at a time on each, and ends that are waited for. Copy it as it is.
 
-Usage: driver.py ADDRESS, such as 127.0.0.1:7000 or unix:/run/press.sock. It needs the stubs of sublet.plugin.v1.
+A device is a class of yours, made of a ConnectRequest for each session. It has `execute(operation, params, rpc)`, which
+returns what becomes JSON; `stream(operation, params, inputs, rpc)`, which yields that; `reset()`, which says whether
+it is clean; and `close()`. What takes long stops when `rpc.is_active()` says that its caller has gone.
 """
 
 import json
-import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent import futures
+from contextlib import contextmanager
 
 import grpc
 from sublet.plugin.v1 import driver_service_pb2 as pb
 from sublet.plugin.v1 import driver_service_pb2_grpc as rpc
 
-ABOUT = {"instance_id": str(uuid.uuid4())}
-OPERATIONS = [
-    pb.Operation(name="print", summary="Prints `text`.", stateless=True),
-    pb.Operation(name="set", summary="Keeps `value` for the lease's next calls.", needs_lease=True),
-    pb.Operation(name="get", summary="Tells the value."),
-    pb.Operation(name="watch", summary="Tells the state until it is cancelled.", streaming=True, stateless=True),
-]
-EXAMPLES = [
-    pb.Example(operation="print", params_json='{"text": "hello"}', purpose=pb.Example.PURPOSE_RUN),
-    pb.Example(operation="watch", purpose=pb.Example.PURPOSE_SLOW),
-    pb.Example(operation="set", params_json='{"value": 7}', purpose=pb.Example.PURPOSE_DIRTY),
-    pb.Example(operation="get", purpose=pb.Example.PURPOSE_LOOK),
-]
+
+class Refused(Exception):
+    """A device does not do what it is asked, and has done nothing of it."""
 
 
 class Session:
     def __init__(self):
-        self.value, self.cancelled = None, 0
-        self.busy, self.stop = threading.Lock(), threading.Event()
-
-    def begin(self, call, context):
-        if call.call_id <= self.cancelled:  # Its Cancel was faster.
-            context.abort(grpc.StatusCode.CANCELLED, "cancelled before it began")
-
-    def cancel(self, call_id):
-        self.cancelled = call_id
-        self.stop.set()
-        with self.busy:  # The call has ended.
-            self.stop.clear()
+        self.busy = threading.Lock()  # Held by its Connect, then by its call.
+        self.last, self.device = 0, None
 
 
 class Driver(rpc.DriverServiceServicer):
-    def __init__(self):
-        self.sessions = {}
+    def __init__(self, about, device):
+        self.run = {"instance_id": str(uuid.uuid4())}
+        self.about = pb.DescribeResponse(protocol_version=1, **about, **self.run)
+        self.device, self.sessions = device, {}
 
-    def find(self, name, context):
+    def find(self, name, context) -> Session:
         return self.sessions.get(name) or context.abort(grpc.StatusCode.NOT_FOUND, "no such session")
 
+    @contextmanager
+    def turn(self, call, context) -> Iterator:
+        session = self.find(call.session_id, context)
+        with session.busy:
+            if call.call_id <= session.last:  # Its Cancel was faster.
+                context.abort(grpc.StatusCode.CANCELLED, "cancelled before it began")
+            session.last = call.call_id
+            yield session.device
+
     def Describe(self, request, context):
-        known = {"operations": OPERATIONS, "examples": EXAMPLES}
-        return pb.DescribeResponse(protocol_version=1, driver="press", version="1.0", **known, **ABOUT)
+        return self.about
 
     def Connect(self, request, context):
-        if set(request.config) - {"tray"}:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "config: only `tray` is known")
-        name = str(uuid.uuid4())
-        self.sessions[name] = Session()  # Here a real driver connects to request.endpoint.
-        return pb.ConnectResponse(session_id=name, **ABOUT)
+        session = self.sessions[request.session_id] = Session()
+        try:
+            with session.busy:
+                session.device = self.device(request)
+        except Refused as why:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(why))
+        finally:
+            if session.device is None or not context.is_active():  # It failed, or has been given up.
+                self.Disconnect(request, context)
+        return pb.ConnectResponse(**self.run)
 
     def Check(self, request, context):
         self.find(request.session_id, context)
-        return pb.CheckResponse(**ABOUT)
+        return pb.CheckResponse(**self.run)
 
     def Execute(self, request, context):
-        call, params = request.call, json.loads(request.call.params_json)
-        session = self.find(call.session_id, context)
-        with session.busy:
-            session.begin(call, context)
-            if call.operation == "print":
-                return answer({"printed": len(params["text"])})
-            if call.operation == "set":
-                session.value = params["value"]
-            elif call.operation != "get":
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"there is no {call.operation}")
-            return answer(session.value)
+        call = request.call
+        with self.turn(call, context) as device:
+            try:
+                done = device.execute(call.operation, json.loads(call.params_json), context)
+            except Refused as why:
+                return self.refused(why)
+            return pb.ExecuteResponse(answer=pb.Answer(json=json.dumps(done)), **self.run)
 
     def ExecuteStream(self, requests, context):
-        call, state = next(requests).call, 0
-        session = self.find(call.session_id, context)
-        with session.busy:
-            session.begin(call, context)
-            while not session.stop.wait(0.1):
-                state += 1
-                yield pb.ExecuteStreamResponse(json=json.dumps({"state": state}))
-        yield pb.ExecuteStreamResponse(end=answer(None))
+        call, inputs = next(requests).call, (request.input for request in requests)
+        with self.turn(call, context) as device:
+            try:
+                for item in device.stream(call.operation, json.loads(call.params_json), inputs, context):
+                    yield pb.ExecuteStreamResponse(json=json.dumps(item))
+                end = pb.ExecuteResponse(answer=pb.Answer(), **self.run)
+            except Refused as why:
+                end = self.refused(why)
+            yield pb.ExecuteStreamResponse(end=end)
+
+    def refused(self, why):
+        code, executed = grpc.StatusCode.INVALID_ARGUMENT.value[0], pb.EXECUTED_NO
+        return pb.ExecuteResponse(error=pb.Error(message=str(why), grpc_code=code, executed=executed), **self.run)
 
     def Cancel(self, request, context):
-        self.find(request.session_id, context).cancel(request.call_id)
+        session = self.find(request.session_id, context)
+        with session.busy:  # Its call has ended.
+            session.last = max(session.last, request.call_id)
         return pb.CancelResponse()
 
     def Reset(self, request, context):
-        self.find(request.session_id, context).value = None
-        return pb.ResetResponse(outcome=pb.ResetResponse.OUTCOME_CLEAN, **ABOUT)
+        clean = self.find(request.session_id, context).device.reset()
+        outcome = pb.ResetResponse.OUTCOME_CLEAN if clean else pb.ResetResponse.OUTCOME_CLOSE
+        return pb.ResetResponse(outcome=outcome, **self.run)
 
     def Disconnect(self, request, context):
         if session := self.sessions.pop(request.session_id, None):
-            session.cancel(2**64 - 1)
+            with session.busy:  # Its Connect or its call has ended.
+                session.last = 2**64 - 1  # And none comes later.
+                if session.device is not None:
+                    session.device.close()
         return pb.DisconnectResponse()
 
 
-def answer(value):
-    return pb.ExecuteResponse(answer=pb.Answer(json=json.dumps(value)), **ABOUT)
-
-
-if __name__ == "__main__":
-    # Each call needs a thread, and a Cancel beside it another.
+def serve(address: str, about: dict, device: type) -> None:
+    """Serves devices of a class, at `host:port` or `unix:/path`, for ever. `about` is Describe's answer."""
+    # A thread for each call that runs, and others for what comes beside them.
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=64))
-    rpc.add_DriverServiceServicer_to_server(Driver(), server)
-    server.add_insecure_port(sys.argv[1])
+    rpc.add_DriverServiceServicer_to_server(Driver(about, device), server)
+    server.add_insecure_port(address)
     server.start()
     server.wait_for_termination()

@@ -17,7 +17,7 @@ PAGE = ROOT / "docs/backends/plugin.md"
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a driver that is up, or will be soon: the broker waits for it."""
     address = f"unix:{tmp_path_factory.mktemp('driver') / 'press.sock'}"
-    with subprocess.Popen([sys.executable, ROOT / "examples/plugins/python/driver.py", address]) as process:
+    with subprocess.Popen([sys.executable, ROOT / "examples/plugins/python/press.py", address]) as process:
         yield address
         process.kill()
 

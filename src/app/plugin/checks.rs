@@ -156,6 +156,7 @@ pub(super) async fn disconnects(subject: &Subject) -> Checked {
     must_be_unknown(subject, &id).await?;
     // What is gone already is fine.
     subject.part(&id).await?;
+    must_be_unknown(subject, &id).await?;
     let mut session = subject.session().await?;
     let id = session.id.clone();
     subject.disconnect(&mut session.connection, &id).await?;
