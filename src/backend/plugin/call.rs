@@ -78,11 +78,24 @@ impl PluginSession {
             let request = ExecuteRequest { call: Some(call) };
             exchange.unary(&request).await.map_err(Stopped::Fault)
         };
+        if !exchange.sending.has_ended() && answers(&ended) {
+            // The driver has answered before it took everything: what is left is taken back, and the session goes on.
+            drop(exchange);
+            self.rest().await;
+        }
         match ended {
             Ok(response) => self.conclude(response),
             Err(Stopped::Fault(fault)) => Err(self.judge(Err(fault))),
             Err(Stopped::Sink(closed)) => Err(CallError::Sink(closed)),
             Err(Stopped::Input) => Err(CallError::Input),
+        }
+    }
+
+    /// Waits until nothing of the last call is to be written any more, or its holder has gone.
+    async fn rest(&self) {
+        tokio::select! {
+            () = self.connection.when_written(self.last) => {}
+            () = self.fence.when_shut() => {}
         }
     }
 
@@ -151,6 +164,11 @@ impl PluginSession {
             executed,
         }
     }
+}
+
+/// Whether the driver has said how a call ended.
+const fn answers(ended: &Result<ExecuteResponse, Stopped>) -> bool {
+    matches!(ended, Ok(_) | Err(Stopped::Fault(Fault::Status { .. })))
 }
 
 /// Sends a call and its input while its events come. The input ends with the call.

@@ -46,6 +46,8 @@ pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
     origin: String,
     outgoing: Arc<Outgoing>,
+    /// The session's fence, as it is for this connection.
+    pass: Line,
     hold: Hold,
 }
 
@@ -61,11 +63,17 @@ struct Hold {
 impl Connection {
     pub(super) async fn open(wire: Wire, fence: Arc<Fence>, access: &Access) -> Result<Self, DialError> {
         let socket = SockRef::from(&wire).try_clone().map_err(DialError::transient)?;
-        let fenced = FencedIo::dialing(wire, Arc::clone(&fence));
+        // The session's fence is in the gate, where it is known what a byte belongs to; beneath it is one for the socket,
+        // which only ever is cut.
+        let mut fenced = FencedIo::dialing(wire, fence);
+        let pass = fenced.line();
+        let own = Arc::new(Fence::default());
+        own.open(1);
+        fenced.entrust(own);
         let line = fenced.line();
         let carrier = Carrier::secured(fenced, access.tls(), access.secrets()).await?;
         let outgoing = Arc::new(Outgoing::default());
-        let gate = Gate::new(carrier, fence, Arc::clone(&outgoing));
+        let gate = Gate::new(carrier, pass.clone(), Arc::clone(&outgoing));
         let (sender, connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -84,13 +92,14 @@ impl Connection {
             sender,
             origin: format!("{scheme}://{}{SERVICE}", access.authority()),
             outgoing,
+            pass,
             hold: Hold { line, socket, task },
         })
     }
 
     /// From now on what is written counts as handed over.
     pub(super) fn count(&self) {
-        self.hold.line.count();
+        self.pass.count();
     }
 
     /// Has what waited for the fence written. Call it first in every use of the session.
@@ -101,6 +110,11 @@ impl Connection {
     /// Whether everything of a stream has been written.
     pub(super) fn has_written(&self, stream: u32) -> bool {
         self.outgoing.has_written(stream)
+    }
+
+    /// Returns once everything of a stream has been written, or the connection has broken.
+    pub(super) async fn when_written(&self, stream: u32) {
+        self.outgoing.when_written(stream).await;
     }
 
     /// Whether the driver's side has closed it. It sees what the network has delivered by now, even if the task has

@@ -104,6 +104,11 @@ impl Sending {
         Ok(())
     }
 
+    /// Whether the last message has been given to HTTP/2.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Half-closes.
     pub(crate) fn end(&mut self) -> Result<(), Fault> {
         self.pass(Bytes::new(), true)

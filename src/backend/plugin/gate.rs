@@ -1,29 +1,38 @@
-//! Between HTTP/2 and the fence. HTTP/2 writes of itself: it answers pings and grants windows while nobody holds the
-//! session. Such a write must wait until the fence is open again, instead of breaking the connection; and between
-//! holders it has to be known whether all of a call has been written, or some of it is still in HTTP/2's own buffer.
+//! Between HTTP/2 and the socket: the fence of what HTTP/2 writes. A stream's frames are a holder's, and pass while the
+//! session's fence is open, byte by byte; the connection's own (answers to pings, settings, windows) pass always, for a
+//! driver takes a peer for dead that does not answer its pings while nobody holds the session. What must not pass waits:
+//! an error would break the connection. And between holders it is known whether all of a call has been written, or some
+//! of it is still in HTTP/2's own buffer.
 
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+};
 
-use super::wire::Wire;
-use crate::backend::{Fence, carrier::Carrier};
+use super::{frames::Frames, wire::Wire};
+use crate::backend::{Line, carrier::Carrier};
 
 /// What a connection's task has written, as its owner sees it.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     waiting: AtomicWaker,
-    /// The last stream of which everything is written.
-    written: AtomicU32,
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// The last stream of which everything is written that ever will be.
+    written: u32,
+    /// Nothing is written any more.
+    over: bool,
 }
 
 impl Outgoing {
@@ -35,41 +44,72 @@ impl Outgoing {
     /// Whether everything of a stream has been written. Streams are written one after the other, and one that is
     /// given up is taken out of HTTP/2's queue at once: so a later one's end also is the earlier one's.
     pub(super) fn has_written(&self, stream: u32) -> bool {
-        self.written.load(Ordering::Acquire) >= stream
+        self.progress.borrow().written >= stream
+    }
+
+    /// Returns once everything of a stream has been written, or nothing is any more. May be dropped at any time.
+    pub(super) async fn when_written(&self, stream: u32) {
+        let mut progress = self.progress.subscribe();
+        let done = progress.wait_for(|progress| progress.written >= stream || progress.over);
+        // The other end is here.
+        done.await.ok();
+    }
+
+    fn note_written(&self, stream: u32) {
+        self.progress.send_if_modified(|progress| {
+            let news = stream > progress.written;
+            progress.written = progress.written.max(stream);
+            news
+        });
     }
 }
 
 /// The carrier of HTTP/2.
 #[derive(Debug)]
 pub(super) struct Gate {
+    /// With a fence of its own, which is never shut.
     carrier: Carrier<Wire>,
-    fence: Arc<Fence>,
+    /// The session's fence.
+    pass: Line,
     outgoing: Arc<Outgoing>,
-    frames: Frames,
+    ours: Frames,
+    theirs: Frames,
+    /// TLS may hold back something of a stream.
+    held_back: bool,
 }
 
 impl Gate {
-    pub(super) fn new(carrier: Carrier<Wire>, fence: Arc<Fence>, outgoing: Arc<Outgoing>) -> Self {
+    /// What passes counts at `pass`, the session's fence.
+    pub(super) const fn new(carrier: Carrier<Wire>, pass: Line, outgoing: Arc<Outgoing>) -> Self {
         Self {
             carrier,
-            fence,
+            pass,
             outgoing,
-            frames: Frames::new(),
+            ours: Frames::of_client(),
+            theirs: Frames::of_server(),
+            held_back: false,
         }
     }
 
-    /// Waits while the fence is shut.
-    fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.fence.is_open() {
-            return Poll::Ready(());
-        }
+    /// Waits for the fence to be open.
+    fn wait(&self, cx: &mut Context<'_>) {
         self.outgoing.waiting.register(cx.waker());
         // It may have been opened, and its new holder have called wake, before the waker was there.
-        if self.fence.is_open() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        if self.pass.fence().is_open() {
+            cx.waker().wake_by_ref();
         }
+    }
+
+    /// Writes under the session's fence, which cannot be shut meanwhile; None if it is shut.
+    fn poll_under_fence(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        let passing = self.pass.enter()?;
+        let poll = Pin::new(&mut self.carrier).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = poll {
+            let of_streams = self.ours.pass(buf.get(..written).unwrap_or_default());
+            passing.wrote(of_streams);
+            self.held_back |= of_streams > 0 && matches!(self.carrier, Carrier::Tls(_));
+        }
+        Some(poll)
     }
 }
 
@@ -79,22 +119,46 @@ impl AsyncRead for Gate {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.carrier).poll_read(cx, buf)
+        let this = &mut *self;
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.carrier).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        this.theirs.pass(read);
+        this.pass.fence().note_received(read.len() as u64);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Gate {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_open(cx));
-        let written = ready!(Pin::new(&mut self.carrier).poll_write(cx, buf))?;
-        self.frames.pass(buf.get(..written).unwrap_or_default());
+        let this = &mut *self;
+        if let Some(poll) = this.poll_under_fence(cx, buf) {
+            return poll;
+        }
+        let own = buf.get(..this.ours.own(buf)).unwrap_or_default();
+        if own.is_empty() || this.held_back {
+            this.wait(cx);
+            return Poll::Pending;
+        }
+        let written = ready!(Pin::new(&mut this.carrier).poll_write(cx, own))?;
+        this.ours.pass(own.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_open(cx));
-        ready!(Pin::new(&mut self.carrier).poll_flush(cx))?;
-        self.outgoing.written.store(self.frames.ended, Ordering::Release);
+        let this = &mut *self;
+        let passing = this.pass.enter();
+        if this.held_back && passing.is_none() {
+            this.wait(cx);
+            return Poll::Pending;
+        }
+        ready!(Pin::new(&mut this.carrier).poll_flush(cx))?;
+        drop(passing);
+        this.held_back = false;
+        // A stream that the driver's side has reset is taken out of HTTP/2's queue before it flushes; and what of it was
+        // in HTTP/2's hands has now been written.
+        let written = this.ours.ended().max(this.theirs.reset());
+        this.outgoing.note_written(written);
         Poll::Ready(Ok(()))
     }
 
@@ -103,102 +167,76 @@ impl AsyncWrite for Gate {
     }
 }
 
-/// A frame's header: RFC 9113, section 4.1.
-const HEADER: usize = 9;
-/// What a client writes before its first frame: RFC 9113, section 3.4.
-const PREFACE: usize = 24;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const END_STREAM: u8 = 1;
-
-/// Follows the frames in what is written, just far enough to see streams end.
-#[derive(Debug)]
-struct Frames {
-    header: [u8; HEADER],
-    /// Bytes of the header that have passed.
-    known: usize,
-    /// Bytes of the payload that are to come.
-    left: usize,
-    /// The stream that ends with the present frame.
-    ending: Option<u32>,
-    /// The last stream whose end has passed.
-    ended: u32,
-}
-
-impl Frames {
-    const fn new() -> Self {
-        Self {
-            header: [0; HEADER],
-            // The preface counts as a frame's payload.
-            known: HEADER,
-            left: PREFACE,
-            ending: None,
-            ended: 0,
-        }
-    }
-
-    fn pass(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.known < HEADER {
-                let (part, rest) = bytes.split_at(bytes.len().min(HEADER - self.known));
-                if let Some(place) = self.header.get_mut(self.known..self.known + part.len()) {
-                    place.copy_from_slice(part);
-                }
-                self.known += part.len();
-                bytes = rest;
-                if self.known == HEADER {
-                    self.begin();
-                }
-            } else {
-                let (part, rest) = bytes.split_at(bytes.len().min(self.left));
-                self.left -= part.len();
-                bytes = rest;
-            }
-            if self.known == HEADER && self.left == 0 {
-                self.known = 0;
-                self.ended = self
-                    .ending
-                    .take()
-                    .map_or(self.ended, |stream| stream.max(self.ended));
-            }
-        }
-    }
-
-    fn begin(&mut self) {
-        let [a, b, c, kind, flags, stream @ ..] = self.header;
-        self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        let ends = matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
-        self.ending = ends.then(|| u32::from_be_bytes(stream) & 0x7fff_ffff);
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.outgoing
+            .progress
+            .send_modify(|progress| progress.over = true);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::UnixStream,
+    };
 
-    fn frame(kind: u8, flags: u8, stream: u32, length: u8) -> Vec<u8> {
-        let mut bytes = vec![0, 0, length, kind, flags];
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(std::iter::repeat_n(0xff, usize::from(length)));
-        bytes
+    use super::{super::frames::frame, *};
+    use crate::backend::{Fence, FencedIo};
+
+    const PING: u8 = 6;
+
+    /// A gate behind whose preface nothing is written yet, its fence, and its peer.
+    async fn gate() -> (Gate, Arc<Fence>, UnixStream) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let fence = Arc::new(Fence::default());
+        fence.open(1);
+        let mut fenced = FencedIo::new(Wire::Unix(ours), Arc::clone(&fence));
+        let pass = fenced.line();
+        let own = Arc::new(Fence::default());
+        own.open(1);
+        fenced.entrust(own);
+        let mut gate = Gate::new(Carrier::Plain(fenced), pass, Arc::default());
+        gate.write_all(&[0; 24]).await.unwrap();
+        theirs.read_exact(&mut [0; 24]).await.unwrap();
+        (gate, fence, theirs)
     }
 
-    #[test]
-    fn a_stream_has_ended_when_the_last_byte_of_its_last_frame_has_passed() {
-        let mut all = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        all.extend(frame(4, 1, 0, 12));
-        all.extend(frame(HEADERS, 4, 1, 7));
-        all.extend(frame(DATA, 0, 1, 200));
-        all.extend(frame(DATA, END_STREAM, 1, 3));
-        let mut frames = Frames::new();
-        for (at, byte) in all.iter().enumerate() {
-            assert_eq!(frames.ended, 0, "after {at} of {} bytes", all.len());
-            frames.pass(&[*byte]);
-        }
-        assert_eq!(frames.ended, 1);
-        frames.pass(&frame(8, 1, 9, 4));
-        assert_eq!(frames.ended, 1, "a window's frame ends nothing");
-        frames.pass(&[frame(DATA, END_STREAM, 5, 0), frame(DATA, 0, 7, 4)].concat());
-        assert_eq!(frames.ended, 5, "an empty frame ends its stream too");
+    #[tokio::test]
+    async fn pings_are_answered_while_nobody_holds_the_session_and_streams_wait() {
+        let (mut gate, fence, mut peer) = gate().await;
+        let (sent, ping, data) = (fence.sent(), frame(PING, 1, 0, 8), frame(0, 1, 1, 30));
+        fence.shut();
+        let both = [ping.clone(), data.clone()].concat();
+        assert_eq!(gate.write(&both).await.unwrap(), ping.len());
+        let mut seen = vec![0; ping.len()];
+        peer.read_exact(&mut seen).await.unwrap();
+        assert_eq!(seen, ping);
+        assert_eq!(fence.sent(), sent, "it is nothing of a call");
+        let outgoing = Arc::clone(&gate.outgoing);
+        let mut write = Box::pin(gate.write_all(&data));
+        assert!(futures_util::poll!(&mut write).is_pending());
+        fence.open(2);
+        outgoing.wake();
+        write.await.unwrap();
+        assert_eq!(fence.sent(), sent + 39);
+        gate.flush().await.unwrap();
+        assert!(outgoing.has_written(1));
+    }
+
+    #[tokio::test]
+    async fn stream_that_the_peer_has_reset_is_written_as_far_as_it_ever_will_be() {
+        let (mut gate, _fence, mut peer) = gate().await;
+        gate.write_all(&frame(0, 0, 1, 30)).await.unwrap();
+        gate.flush().await.unwrap();
+        let outgoing = Arc::clone(&gate.outgoing);
+        assert!(!outgoing.has_written(1));
+        peer.write_all(&frame(3, 0, 1, 4)).await.unwrap();
+        gate.read_exact(&mut [0; 13]).await.unwrap();
+        assert!(!outgoing.has_written(1), "something of it may be under way");
+        gate.flush().await.unwrap();
+        outgoing.when_written(1).await;
+        assert!(outgoing.has_written(1));
     }
 }

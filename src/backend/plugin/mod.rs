@@ -11,6 +11,7 @@ mod description;
 mod dial;
 mod exchange;
 mod fault;
+mod frames;
 mod gate;
 mod session;
 mod wire;
