@@ -80,3 +80,6 @@ impl Backend for Plugin {
         async move { leftovers.withdraw(&fence).await }.boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,10 @@ async fn a_drivers_error_comes_with_its_code_its_facts_and_what_it_executed() {
 }
 
 /// An open session in whose first call input is collected.
-async fn collecting(stage: &mut Stage) -> (impl Fn(Message) + use<>, Streaming<OpenSessionResponse>) {
+async fn collecting(
+    stage: &mut Stage,
+    params: &str,
+) -> (impl Fn(Message) + use<>, Streaming<OpenSessionResponse>) {
     let (out, messages) = tokio::sync::mpsc::unbounded_channel();
     let send = move |message| {
         let message = Some(message);
@@ -117,7 +120,7 @@ async fn collecting(stage: &mut Stage) -> (impl Fn(Message) + use<>, Streaming<O
     }));
     send(Message::Call(Call {
         id: 1,
-        operation: Some(operation("collect", "{}")),
+        operation: Some(operation("collect", params)),
         stream: false,
         more_input: true,
     }));
@@ -129,7 +132,7 @@ async fn collecting(stage: &mut Stage) -> (impl Fn(Message) + use<>, Streaming<O
 #[tokio::test]
 async fn call_that_was_cut_in_the_middle_of_its_input_costs_its_session() {
     let mut stage = Stage::with(1).await;
-    let (send, mut answers) = collecting(&mut stage).await;
+    let (send, mut answers) = collecting(&mut stage, "{}").await;
     let lease_id = match answers.message().await.unwrap().unwrap().message.unwrap() {
         open_session_response::Message::Opened(opened) => opened.lease.unwrap().id,
         other => panic!("{other:?}"),
@@ -152,9 +155,26 @@ async fn call_that_was_cut_in_the_middle_of_its_input_costs_its_session() {
 }
 
 #[tokio::test]
+async fn driver_that_answers_before_it_has_taken_all_input_costs_no_session() {
+    let mut stage = Stage::with(1).await;
+    let (_send, mut answers) = collecting(&mut stage, r#"{"refuse": true}"#).await;
+    let refused = loop {
+        match answers.message().await.unwrap().unwrap().message.unwrap() {
+            open_session_response::Message::Error(error) => break error,
+            open_session_response::Message::Result(result) => panic!("{result:?}"),
+            _ => {}
+        }
+    };
+    assert!(format!("{refused:?}").contains("no input today"), "{refused:?}");
+    drop(answers);
+    stage.one("echo", json!({})).await.unwrap();
+    assert_eq!(stage.created().await, 1);
+}
+
+#[tokio::test]
 async fn input_reaches_the_driver_in_parts_as_it_takes_them() {
     let mut stage = Stage::with(1).await;
-    let (send, mut answers) = collecting(&mut stage).await;
+    let (send, mut answers) = collecting(&mut stage, "{}").await;
     let (mut left, mut credit) = (100, 0);
     let result = loop {
         match answers.message().await.unwrap().unwrap().message.unwrap() {

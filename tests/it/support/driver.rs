@@ -369,6 +369,9 @@ impl DriverService for Driver {
         let turn = Turn::begin(self, &slot, &call)?;
         Ok(Response::new(match call.operation.as_str() {
             "count" => self.count(&call, turn),
+            "collect" if call.params_json.contains("refuse") => {
+                return Err(Status::invalid_argument("no input today"));
+            }
             "collect" => self.collect(messages, turn),
             _ => hang(self.0.fault, turn),
         }))
