@@ -157,7 +157,7 @@ async fn call_that_was_cut_in_the_middle_of_its_input_costs_its_session() {
 #[tokio::test]
 async fn driver_that_answers_before_it_has_taken_all_input_costs_no_session() {
     let mut stage = Stage::with(1).await;
-    let (_send, mut answers) = collecting(&mut stage, r#"{"refuse": true}"#).await;
+    let (send, mut answers) = collecting(&mut stage, r#"{"refuse": true}"#).await;
     let refused = loop {
         match answers.message().await.unwrap().unwrap().message.unwrap() {
             open_session_response::Message::Error(error) => break error,
@@ -166,7 +166,7 @@ async fn driver_that_answers_before_it_has_taken_all_input_costs_no_session() {
         }
     };
     assert!(format!("{refused:?}").contains("no input today"), "{refused:?}");
-    drop(answers);
+    drop((send, answers));
     stage.one("echo", json!({})).await.unwrap();
     assert_eq!(stage.created().await, 1);
 }

@@ -433,13 +433,12 @@ impl DriverService for Driver {
 }
 
 /// A Connect that goes on when it has been given up, and is done once its Disconnect has been.
-struct GoesOn(Driver, String);
+struct GoesOn(Driver, String, usize);
 
 impl Drop for GoesOn {
     fn drop(&mut self) {
-        let (driver, id) = (self.0.clone(), self.1.clone());
+        let (driver, id, before) = (self.0.clone(), self.1.clone(), self.2);
         tokio::spawn(async move {
-            let before = driver.0.record.count("disconnect");
             driver.0.record.wait_for("disconnect", before + 1).await;
             driver.0.sessions.lock().unwrap().insert(id, Arc::default());
         });
@@ -451,7 +450,7 @@ impl Driver {
     async fn make(&self, id: String) {
         let fault = self.0.fault;
         if fault == Fault::LeavesADroppedConnect && self.0.odd.load(Ordering::Relaxed) {
-            let _goes_on = GoesOn(self.clone(), id);
+            let _goes_on = GoesOn(self.clone(), id, self.0.record.count("disconnect"));
             return std::future::pending().await;
         }
         let first = {
