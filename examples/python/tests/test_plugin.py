@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from sublet_client import BackendError
 
 ROOT = pathlib.Path(__file__).parents[3]
 PAGE = ROOT / "docs/backends/plugin.md"
@@ -32,6 +33,14 @@ def test_the_page_s_python_prints_what_is_written_behind_it(broker, press, capsy
     example = example.replace("127.0.0.1:50051", broker.address).replace('"press"', f'"{press}"')
     exec(compile(example, str(PAGE), "exec"), {})  # noqa: S102
     assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)$", example, re.MULTILINE)
+
+
+def test_what_the_driver_refuses_was_not_executed_and_costs_no_session(sublet, press):
+    for params in ({}, {"text": 7}):
+        with pytest.raises(BackendError) as refused:
+            sublet.execute(press, "print", params)
+        assert (refused.value.code, refused.value.executed) == ("INVALID_ARGUMENT", "no")
+    assert sublet.execute(press, "print", {"text": "hello"}).value == {"printed": 5}
 
 
 def test_the_driver_passes_the_kit(sublet, press, driver):

@@ -301,3 +301,30 @@ async fn a_dial_without_end_ends_at_its_limit() {
     assert!(matches!(refused, Refusal::Unreachable { message, .. } if message.contains("1s")));
     assert!(script.dials() >= 2, "and is tried again");
 }
+
+/// Broken by leaving out `Backend::withdraw` in `Pool::open`.
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_came_to_nothing_counts_until_what_it_left_is_withdrawn() {
+    for slow in [false, true] {
+        let script = Script::new();
+        if slow {
+            *script.dial_takes.lock() = 1000 * SECOND;
+        } else {
+            script.refuse(Some(DialErrorKind::Transient));
+        }
+        *script.withdraw_takes.lock() = ms(500);
+        let settings = sized(1);
+        let began = if slow { settings.connect } else { ms(0) };
+        let (pool, clock) = pool(&script, settings);
+        let mut acquire = Box::pin(pool.acquire(within(&clock, 1000 * SECOND)));
+        assert!(acquire.as_mut().now_or_never().is_none());
+        tokio::time::sleep(began + ms(450)).await;
+        assert_eq!(
+            (script.did("withdraw"), pool.stats().dialing),
+            (1, 1),
+            "slow: {slow}"
+        );
+        tokio::time::sleep(ms(90)).await;
+        assert_eq!(pool.stats().dialing, 0, "slow: {slow}");
+    }
+}

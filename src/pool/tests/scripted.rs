@@ -28,6 +28,7 @@ pub(super) struct Script {
     pub(super) dial_takes: Mutex<Duration>,
     pub(super) close_takes: Mutex<Duration>,
     pub(super) probe_takes: Mutex<Duration>,
+    pub(super) withdraw_takes: Mutex<Duration>,
     /// Dials fail like this while it is set.
     pub(super) refuses: Mutex<Option<DialErrorKind>>,
     /// Sessions the backend bears; one more is refused as too many.
@@ -51,6 +52,7 @@ impl Script {
             dial_takes: Mutex::new(Duration::ZERO),
             close_takes: Mutex::new(Duration::ZERO),
             probe_takes: Mutex::new(Duration::ZERO),
+            withdraw_takes: Mutex::new(Duration::ZERO),
             refuses: Mutex::new(None),
             bears: AtomicU32::new(u32::MAX),
             probes_fail: AtomicBool::new(false),
@@ -120,6 +122,16 @@ impl Backend for Scripted {
 
     fn inspect(&self, _: &Operation) -> Result<Needs, Faults> {
         Ok(Needs::default())
+    }
+
+    fn withdraw(&self, fence: Arc<Fence>) -> BoxFuture<'static, ()> {
+        let script = Arc::clone(&self.0);
+        Box::pin(async move {
+            assert!(fence.is_open(), "it may have to say something");
+            script.note("withdraw");
+            let takes = *script.withdraw_takes.lock();
+            tokio::time::sleep(takes).await;
+        })
     }
 
     fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
