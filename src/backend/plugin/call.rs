@@ -260,3 +260,23 @@ async fn hand_on(event: Told, sink: &mut Sink) -> Result<(), Stopped> {
 fn protocol(what: &str) -> Stopped {
     Stopped::Fault(Fault::Protocol(what.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn long_text_comes_in_frames_whose_characters_are_whole() {
+        let text = format!("a{}", "\u{e9}".repeat(FRAME));
+        let (events, mut taken) = tokio::sync::mpsc::channel(10);
+        let mut sink = Sink::Stream(events);
+        assert!(hand_on(Told::Text(text.clone()), &mut sink).await.is_ok());
+        drop(sink);
+        let mut whole = String::new();
+        while let Some(Event::Text(part)) = taken.recv().await {
+            assert!(part.len() <= FRAME, "{}", part.len());
+            whole += &part;
+        }
+        assert_eq!(whole, text);
+    }
+}
