@@ -56,19 +56,19 @@ func (p *press) Execute(_ context.Context, operation string, params driver.Param
 }
 
 func (p *press) Stream(ctx context.Context, _ string, _ driver.Params, caller driver.Caller) error {
-	for state := 1; ctx.Err() == nil; state++ {
+	for state := 1; ; state++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
 		if err := caller.Send(map[string]int{"state": state}); err != nil {
 			return err
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
-	return ctx.Err()
 }
 
-func (p *press) Reset() bool {
-	p.value = nil
-	return true
-}
+func (p *press) Reset() bool { p.value = nil; return true }
 
 func (p *press) Close() {}
 

@@ -2,7 +2,7 @@
 
 A device is a class of yours, made of a ConnectRequest for each session. It has `execute(operation, params, rpc)`, which
 returns what becomes JSON; `stream(operation, params, inputs, rpc)`, which yields that; `reset()`, which says whether
-it is clean; and `close()`. What takes long stops when `rpc.is_active()` says that its caller has gone.
+it is clean; and `close()`. What takes long stops when `rpc`, gRPC's context, is no longer active.
 """
 
 import json

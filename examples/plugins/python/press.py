@@ -4,7 +4,7 @@ Usage: press.py ADDRESS, such as 127.0.0.1:7000 or unix:/run/press.sock. It need
 """
 
 import sys
-import time
+import threading
 
 from driver import Refused, serve
 
@@ -44,11 +44,11 @@ class Press:
         return self.value
 
     def stream(self, operation, params, inputs, rpc):
-        state = 0
-        while rpc.is_active():
+        state, stopped = 0, threading.Event()
+        rpc.add_callback(stopped.set)
+        while rpc.is_active() and not stopped.wait(0.1):
             state += 1
             yield {"state": state}
-            time.sleep(0.1)
 
     def reset(self):
         self.value = None
