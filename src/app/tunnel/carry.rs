@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
     net::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
@@ -37,7 +37,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Why a connection was not carried to its end.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The local side went away while it waited for a session.
+    /// The local side broke off while it waited for a session.
     Gone,
     /// The local side broke.
     Local(io::Error),
@@ -99,7 +99,7 @@ async fn open(
         pool: way.pool.to_string(),
         options: None,
     };
-    send(out, Sent::Open(open)).await?;
+    send(out, Sent::Open(open)).await;
     // A connection of its own: one that is not read must not hold up the others.
     let channel = way.broker.connect().await;
     let channel =
@@ -117,7 +117,7 @@ async fn open(
         Some(Message::Error(status)) => return Err(Broken::Broker(status.message)),
         _ => return Err(Broken::Broker("the broker opened no session".to_owned())),
     }
-    send(out, Sent::Call(call())).await?;
+    send(out, Sent::Call(call())).await;
     Ok(answers)
 }
 
@@ -135,19 +135,19 @@ fn call() -> Call {
     }
 }
 
-async fn send(out: &mpsc::Sender<OpenSessionRequest>, message: Sent) -> Result<(), Broken> {
+/// False if the stream has ended: why is said by its answers, and by nobody else.
+async fn send(out: &mpsc::Sender<OpenSessionRequest>, message: Sent) -> bool {
     let message = OpenSessionRequest {
         message: Some(message),
     };
-    let sent = out.send(message).await;
-    sent.map_err(|_| Broken::Broker("the broker ended the session".to_owned()))
+    out.send(message).await.is_ok()
 }
 
-/// Returns when the local side has gone before it said anything.
+/// Returns when the local side's connection has broken. Its end alone says nothing: who has nothing to say may well
+/// want to listen.
 async fn gone(local: &TcpStream) {
-    let mut one = [0; 1];
-    // It may have half-closed only, but not before it said something.
-    if !matches!(local.peek(&mut one).await, Ok(0) | Err(_)) {
+    // Readiness that cannot be had will be met by whoever reads.
+    if local.ready(Interest::ERROR).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
@@ -173,8 +173,7 @@ async fn feed(
             data: buffer.split().freeze(),
             last: read == 0,
         };
-        send(out, Sent::Input(input)).await?;
-        if read == 0 {
+        if !send(out, Sent::Input(input)).await || read == 0 {
             return Ok(());
         }
     }
@@ -255,5 +254,19 @@ mod tests {
         }
         assert_eq!(sizes.iter().sum::<usize>(), SENT);
         assert!(sizes.len() < 32, "{sizes:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_takes_no_more_says_itself_why() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut program = TcpStream::connect(address).await.unwrap();
+        let (mut local, _) = listener.accept().await.unwrap();
+        program.write_all(b"late").await.unwrap();
+        let credit = Credit::none();
+        credit.add(1 << 20);
+        let (out, sent) = mpsc::channel(1);
+        drop(sent);
+        feed(local.split().0, &credit, &out).await.unwrap();
     }
 }

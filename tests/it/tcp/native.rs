@@ -197,6 +197,9 @@ async fn a_second_tunnel_waits_for_the_only_session_and_one_more_is_told_why_it_
     while stats(&app.address, "cache").await.waiters < 1 {
         tokio::task::yield_now().await;
     }
+    socket2::SockRef::from(&fourth)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
     drop(fourth);
     while stats(&app.address, "cache").await.waiters > 0 {
         tokio::task::yield_now().await;
@@ -266,6 +269,28 @@ async fn an_end_on_either_side_reaches_the_other_and_a_break_looks_like_one() {
         .unwrap();
     drop(peer);
     assert_eq!(end_of(&mut client).await, (Vec::new(), false));
+}
+
+#[tokio::test]
+async fn a_program_that_only_listens_is_waited_for_and_carried() {
+    let stage = Stage::with(|address| definition(address, 1)).await;
+    let tunnel = Tunnel::start(&stage.app.address, "device").await;
+    let first = tunnel.connect().await;
+    let held = stage.accept().await;
+    let mut second = tunnel.connect().await;
+    second.shutdown().await.unwrap();
+    while stats(&stage.app.address, "device").await.waiters < 1 {
+        tokio::task::yield_now().await;
+    }
+    drop((first, held));
+    let mut peer = tokio::select! {
+        peer = stage.accept() => peer,
+        cut = end_of(&mut second) => panic!("it was taken for gone: {cut:?}"),
+    };
+    assert_eq!(end_of(&mut peer).await, (Vec::new(), true));
+    says(&mut peer, "news").await;
+    drop(peer);
+    assert_eq!(end_of(&mut second).await, (b"news".to_vec(), true));
 }
 
 #[tokio::test]
