@@ -68,6 +68,22 @@ impl Socket {
         SockRef::from(stream).tcp_user_timeout().ok()?
     }
 
+    /// Returns when there may be something to read.
+    pub(super) async fn readable(&self) {
+        if let Some(stream) = &self.stream {
+            // An error will be met by whoever reads.
+            stream.readable().await.ok();
+        }
+    }
+
+    /// Leaves to the kernel to deliver what it still holds, when the socket is dropped.
+    pub(super) fn let_linger(&self) {
+        if let Some(stream) = &self.stream {
+            // A socket that refuses has broken already, and holds nothing.
+            SockRef::from(stream).set_linger(None).ok();
+        }
+    }
+
     /// Says that nothing more will be written.
     pub(super) fn shutdown(&self) -> io::Result<()> {
         let stream = self.stream.as_ref().ok_or_else(gone)?;

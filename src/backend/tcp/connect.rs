@@ -1,15 +1,15 @@
 //! Opening a session: the socket, TLS, and what the definition wants said first.
 
-use std::sync::Arc;
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
 
 use super::{
     definition::{Expect, Peer, Step},
     link::{Link, LinkError},
-    wire::Wire,
 };
-use crate::backend::{DialError, Fence, FencedIo, carrier::Carrier, socket, tls::blocking};
+use crate::backend::{DialError, Fence, FencedIo, carrier::Carrier, home::Socket, socket, tls::blocking};
 
 /// A step, ready to be done.
 enum Ready<'a> {
@@ -20,15 +20,25 @@ enum Ready<'a> {
 /// Opens a connection and says what is to be said first. If the future is dropped, so is the socket.
 pub(super) async fn connect(peer: &Arc<Peer>, fence: &Arc<Fence>) -> Result<Link, DialError> {
     let greeting = greeting(peer).await?;
-    let socket = socket::connect(&peer.host, peer.port).await?;
-    let wire = Wire::new(socket).map_err(DialError::transient)?;
-    let fenced = FencedIo::dialing(wire, Arc::clone(fence));
+    let stream = socket::connect(&peer.host, peer.port).await?;
+    tune(&stream).map_err(DialError::transient)?;
+    let fenced = FencedIo::dialing(Socket::new(stream), Arc::clone(fence));
     let line = fenced.line();
     let carrier = Carrier::secured(fenced, peer.tls.as_ref(), &peer.secrets).await?;
     let mut link = Link::new(carrier);
     greet(peer, &mut link, greeting).await?;
     line.count();
     Ok(link)
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    let options = socket::tune(stream)?;
+    // A peer may take its time to read: the kernel would count a closed window as a missing acknowledgement. An idle
+    // connection's keepalive stays.
+    options.set_tcp_user_timeout(None)?;
+    // Whatever drops the socket in the middle also drops what the kernel still holds, and the peer sees a reset instead
+    // of an end that looks wanted. A close at a boundary says goodbye first.
+    options.set_linger(Some(Duration::ZERO))
 }
 
 /// The greeting's steps; those that send and follow one another are one.

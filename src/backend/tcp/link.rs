@@ -14,10 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use super::{
     definition::Expect,
     framing::{Framing, Misframed},
-    wire::Wire,
 };
 use crate::{
-    backend::{carrier::Carrier, socket::Pending},
+    backend::{carrier::Carrier, home::Socket, socket::Pending},
     clock::Clock,
 };
 
@@ -60,7 +59,7 @@ impl fmt::Display for Told {
 
 /// One connection.
 pub(super) struct Link {
-    io: Carrier<Wire>,
+    io: Carrier<Socket>,
     /// Read, and not taken yet.
     received: BytesMut,
     /// The peer's end has been read.
@@ -68,12 +67,18 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(io: Carrier<Wire>) -> Self {
+    pub(super) fn new(io: Carrier<Socket>) -> Self {
         Self {
             io,
             received: BytesMut::new(),
             ended: false,
         }
+    }
+
+    /// Moves the socket to the runtime that calls: readiness then wakes this thread, and no other one.
+    pub(super) fn come_home(&mut self) -> Result<(), LinkError> {
+        self.io.socket().come_home()?;
+        Ok(())
     }
 
     /// What has been read and not taken.
@@ -91,7 +96,7 @@ impl Link {
     }
 
     /// The connection and what has been read of it, for who carries bytes himself.
-    pub(super) const fn parts(&mut self) -> (&mut Carrier<Wire>, &mut BytesMut) {
+    pub(super) const fn parts(&mut self) -> (&mut Carrier<Socket>, &mut BytesMut) {
         (&mut self.io, &mut self.received)
     }
 
@@ -236,7 +241,7 @@ impl Link {
     /// Says goodbye, and returns when the peer has too. If the future is dropped, so is the socket, and the kernel
     /// delivers what it still holds.
     pub(super) async fn close(mut self) {
-        if self.io.shutdown().await.is_err() {
+        if self.come_home().is_err() || self.io.shutdown().await.is_err() {
             return;
         }
         self.io.look().let_linger();

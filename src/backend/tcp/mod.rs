@@ -14,7 +14,6 @@ mod session;
 mod tests;
 mod tunnel;
 mod typed;
-mod wire;
 
 use std::sync::Arc;
 

@@ -110,6 +110,7 @@ impl TcpSession {
         if self.broken || self.spent {
             return Err(LinkError::UsedUp);
         }
+        self.link.come_home()?;
         let holder = self.fence.number();
         if holder == 0 {
             // The holder's time ended a moment ago: nobody's call may change what is known of him.
@@ -238,6 +239,7 @@ impl TcpSession {
     }
 
     async fn clean(&mut self) -> Result<(), LinkError> {
+        self.link.come_home()?;
         self.link.is_silent().await?;
         let peer = Arc::clone(&self.peer);
         if let Reset::Exchange(exchange) = &peer.reset {
@@ -248,6 +250,7 @@ impl TcpSession {
     }
 
     async fn check(&mut self) -> Result<(), LinkError> {
+        self.link.come_home()?;
         let peer = Arc::clone(&self.peer);
         // What a new connection says of itself waits for its first holder.
         let fresh = self.holder == 0 && self.link.pending() == Pending::Bytes;

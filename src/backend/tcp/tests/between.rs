@@ -217,6 +217,50 @@ async fn a_probe_that_is_cut_costs_its_session() {
     assert_eq!(bench.session.cleanliness(), Cleanliness::Broken);
 }
 
+/// Runs something on a runtime of its own, which is gone afterwards.
+fn elsewhere<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(work)
+}
+
+/// On a runtime that is gone nothing would move any more.
+#[test]
+fn a_session_moves_to_who_uses_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let peer = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut peer, _) = listener.accept().unwrap();
+        for (heard, said) in [
+            ("GET\r\n", "one\r\n"),
+            ("PING\r\n", "PONG\r\n"),
+            ("RESET\r\n", "OK\r\n"),
+        ] {
+            let mut read = vec![0; heard.len()];
+            peer.read_exact(&mut read).unwrap();
+            assert_eq!(String::from_utf8_lossy(&read), heard);
+            peer.write_all(said.as_bytes()).unwrap();
+        }
+        peer.read_to_end(&mut Vec::new()).unwrap()
+    });
+    let own = TcpBackend {
+        health: Some(exchange("PING\r\n", exactly("PONG\r\n"))),
+        ..reset_by_exchange()
+    };
+    let backend = backend(&address, own, Path::new("/nowhere")).unwrap();
+    let fence = Arc::new(Fence::default());
+    fence.open(1);
+    let mut session = elsewhere(backend.dial(Arc::clone(&fence))).unwrap();
+    let get = operation("request", json!({"text": "GET\r\n"}));
+    let answer = elsewhere(run(&*backend, &mut *session, get));
+    assert_eq!(body(answer), "one\r\n");
+    elsewhere(session.probe()).unwrap();
+    elsewhere(session.reset()).unwrap();
+    assert_eq!(session.cleanliness(), Cleanliness::Clean);
+    elsewhere(session.close());
+    assert_eq!(peer.join().unwrap(), 0, "a goodbye");
+}
+
 fn step(step: Step) -> TcpStep {
     TcpStep { step: Some(step) }
 }
