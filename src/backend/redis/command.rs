@@ -26,6 +26,7 @@ const SUBSCRIBES: &str = "is answered without end: use the operation `subscribe`
 const ENDLESS: &str = "is answered without end: connect to the server itself for it";
 const QUITS: &str = "closes the connection: release the lease instead";
 const DEBUGS: &str = "would leave the session in the debugger, which nothing undoes";
+const LASTS: &str = "would outlive every reset of the session: connect to the server itself for it";
 const SILENT: &str = "has the server say nothing any more: no answer would ever come";
 
 /// Sorted by name. What is not [`Nature::Brief`] stands in the other lists.
@@ -79,6 +80,7 @@ fn client(subcommand: &str) -> Nature {
         "GETNAME" | "GETREDIR" | "HELP" | "ID" | "INFO" | "KILL" | "LIST" | "PAUSE" | "TRACKINGINFO"
         | "UNBLOCK" | "UNPAUSE" => Nature::Brief,
         "REPLY" => Nature::Refused(SILENT),
+        "CAPA" => Nature::Refused(LASTS),
         _ => Nature::State,
     }
 }
@@ -153,5 +155,6 @@ mod tests {
         ] {
             assert!(matches!(of(command), Nature::Refused(_)), "{command}");
         }
+            "client capa redirect",
     }
 }

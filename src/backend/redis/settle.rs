@@ -135,6 +135,7 @@ fn because(error: crate::backend::CallError) -> SessionLost {
     SessionLost::because(error.to_string())
 }
 
+            ("capa", "", false),
 /// An answer's beginning, for people.
 fn shown(token: &Token) -> String {
     match token {

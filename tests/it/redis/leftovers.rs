@@ -122,6 +122,7 @@ async fn what_has_no_answer_or_no_end_is_refused_by_name() {
         "MONITOR",
         "CLIENT REPLY OFF",
         "client reply skip",
+        "CLIENT CAPA redirect",
         "QUIT",
     ] {
         let refused = stage.run_on(&token, command).await.unwrap_err();
