@@ -345,8 +345,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FencedIo<T> {
     }
 }
 
+/// What a shut fence answers to a write.
+#[derive(Debug, thiserror::Error)]
+#[error("the holder's time has ended")]
+struct Refusal;
+
 fn fenced() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the holder's time has ended")
+    io::Error::new(io::ErrorKind::ConnectionAborted, Refusal)
+}
+
+/// Whether a write failed because the fence is shut, and not because its connection broke.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|source| source.is::<Refusal>())
 }
 
 #[cfg(test)]

@@ -126,9 +126,11 @@ impl Account {
         if std::mem::take(&mut self.pushing) {
             return Ok(());
         }
-        // One too many would be taken for the answer to another call.
-        let left = self.expected.checked_sub(1);
-        self.expected = left.ok_or_else(|| WireError::malformed("an answer to nothing"))?;
+        // One too many would be taken for the answer to another call, or to what was never sent.
+        if self.expected <= self.unsent {
+            return Err(WireError::malformed("an answer to nothing"));
+        }
+        self.expected -= 1;
         Ok(())
     }
 }

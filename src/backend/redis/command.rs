@@ -89,15 +89,20 @@ fn client(subcommand: &str) -> Nature {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     None,
+    /// It begins one, unless it is refused.
     Begins,
+    /// It ends one, even by being refused.
     Ends,
+    /// It ends one, unless it is refused.
+    Discards,
 }
 
 /// Whether a command begins or ends a transaction, once it has been answered.
 pub(super) fn step(args: &[Bytes]) -> Step {
     match word(args, 0).as_str() {
         "MULTI" => Step::Begins,
-        "EXEC" | "DISCARD" | "RESET" => Step::Ends,
+        "EXEC" => Step::Ends,
+        "DISCARD" | "RESET" => Step::Discards,
         _ => Step::None,
     }
 }
@@ -150,11 +155,11 @@ mod tests {
             "MONITOR",
             "Quit",
             "client reply off",
+            "client capa redirect",
             "PSYNC ? -1",
             "SCRIPT debug yes",
         ] {
             assert!(matches!(of(command), Nature::Refused(_)), "{command}");
         }
-            "client capa redirect",
     }
 }

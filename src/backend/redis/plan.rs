@@ -1,5 +1,7 @@
 //! What an operation asks for, read from its name and parameters before anything is handed over.
 
+use std::collections::VecDeque;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -112,6 +114,14 @@ impl Plan {
     /// Whether only a lease's next call could use what it leaves behind.
     pub(super) fn needs_lease(&self) -> bool {
         self.sent().iter().any(|sent| sent.nature == Nature::State)
+    }
+
+    /// What its commands do to the session's transaction, each by itself.
+    pub(super) fn steps(&self) -> VecDeque<Step> {
+        match self {
+            Self::Pipeline { atomic: true, .. } => VecDeque::new(),
+            _ => self.sent().iter().map(|sent| sent.step).collect(),
+        }
     }
 
     /// The commands that it has by name.

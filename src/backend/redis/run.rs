@@ -36,7 +36,7 @@ impl RedisSession {
     ) -> Result<Completion, CallError> {
         self.wire.queue(written, 1);
         let first = self.reply().await?;
-        self.note(sent, &first);
+        self.note(&first);
         let name = name(&first);
         let output = match first {
             Token::Error(text) => {
@@ -68,7 +68,7 @@ impl RedisSession {
         let mut errors = 0;
         for one in sent {
             let first = self.reply().await?;
-            self.note(*one, &first);
+            self.note(&first);
             if let Token::Error(text) = &first {
                 errors += 1;
                 self.refusal(text, one.nature);
@@ -97,7 +97,7 @@ impl RedisSession {
         resp::encode(&["EXEC"], &mut all);
         self.wire.queue(&all, sent.len() + 2);
         if let Token::Error(text) = self.reply().await? {
-            return Err(self.untransacted(&text, sent).await?);
+            return Err(self.untransacted(&text, sent.len()).await?);
         }
         let mut refused = None;
         for index in 0..sent.len() {
@@ -133,11 +133,10 @@ impl RedisSession {
 
     /// MULTI was refused, and what came behind it was no transaction: each command was carried out by itself, or refused
     /// as well.
-    async fn untransacted(&mut self, why: &[u8], sent: &[Sent]) -> Result<CallError, CallError> {
+    async fn untransacted(&mut self, why: &[u8], sent: usize) -> Result<CallError, CallError> {
         let mut any = false;
-        for one in sent {
+        for _ in 0..sent {
             let first = self.reply().await?;
-            self.note(*one, &first);
             any |= !matches!(first, Token::Error(_));
             self.value(first, false, ELEMENT).await?;
         }

@@ -1,6 +1,6 @@
 //! A session: one connection to a server, and what its holder may have left behind.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -9,7 +9,7 @@ use super::{
     command::{Nature, Step},
     connect::{self, Login},
     definition::Server,
-    plan::{Plan, Sent},
+    plan::Plan,
     resp::{Kind, Token},
     wire::{Wire, WireError},
 };
@@ -32,6 +32,8 @@ pub(super) struct RedisSession {
     pub(super) subscribed: bool,
     /// Commands are queued by the server, up to EXEC.
     pub(super) in_transaction: bool,
+    /// What the commands that are not answered yet do to the transaction.
+    pub(super) steps: VecDeque<Step>,
     /// Every command of the call that was begun last is answered as soon as the server comes to it.
     pub(super) brief: bool,
     /// The server is no primary any more, or never was: the address may lead to another one now.
@@ -54,6 +56,7 @@ impl RedisSession {
             dirty: false,
             subscribed: false,
             in_transaction: false,
+            steps: VecDeque::new(),
             brief: true,
             outdated: false,
         })
@@ -73,7 +76,8 @@ impl RedisSession {
         let natures = || plan.sent().iter().map(|sent| sent.nature);
         self.dirty |= natures().any(|nature| matches!(nature, Nature::State | Nature::Unknown));
         self.brief = natures().all(|nature| matches!(nature, Nature::Brief | Nature::State));
-        match plan {
+        self.steps = plan.steps();
+        let done = match plan {
             Plan::Command { written, sent, typed } => self.command(&written, sent, typed, sink).await,
             Plan::Pipeline {
                 written,
@@ -85,16 +89,19 @@ impl RedisSession {
                 written, sent, typed, ..
             } => self.pipeline(&written, &sent, typed, sink).await,
             Plan::Subscribe(channels) => self.subscribe(&channels, sink).await,
-        }
+        };
+        self.wire.give_back();
+        done
     }
 
-    /// Notes what an answer says about the session itself.
-    pub(super) fn note(&mut self, sent: Sent, answer: &Token) {
+    /// Notes what the answer to the oldest command that had none says about the session itself.
+    pub(super) fn note(&mut self, answer: &Token) {
         let refused = matches!(answer, Token::Error(_));
-        match sent.step {
+        match self.steps.pop_front().unwrap_or(Step::None) {
             Step::Begins if !refused => self.in_transaction = true,
+            Step::Discards if !refused => self.in_transaction = false,
             Step::Ends => self.in_transaction = false,
-            Step::Begins | Step::None => {}
+            Step::Begins | Step::Discards | Step::None => {}
         }
     }
 

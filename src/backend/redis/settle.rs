@@ -1,8 +1,9 @@
 //! Bringing a session to rest: after a call that was dropped, and between holders.
 
 use super::{
-    resp::Token,
+    resp::{Kind, Token},
     session::{RedisSession, read_whole},
+    wire::WireError,
 };
 use crate::backend::SessionLost;
 
@@ -27,6 +28,8 @@ impl RedisSession {
         if settled.is_err() {
             self.wire.break_off();
         }
+        self.steps.clear();
+        self.wire.give_back();
         settled
     }
 
@@ -45,11 +48,32 @@ impl RedisSession {
                 "only the end of its connection stops what was cancelled",
             ));
         }
-        match self.wire.drain(WORTH_READING).await {
+        match self.drain().await {
             Ok(true) => Ok(()),
             Ok(false) => Err(SessionLost::because("too much was left of a cancelled answer")),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Reads up to the boundary and drops it all, apart from what it says of the session; false if there is too much.
+    async fn drain(&mut self) -> Result<bool, WireError> {
+        let mut read = 0;
+        while self.wire.expected() > 0 || self.wire.is_within() {
+            if let Some(part) = self.wire.part().await? {
+                read += part.len();
+            } else if self.wire.expected() > 0 || self.wire.is_within() {
+                let begins = !self.wire.is_within();
+                let token = self.wire.token().await?;
+                read += size(&token);
+                if begins && !matches!(token, Token::Open(Kind::Push | Kind::Attribute, _)) {
+                    self.note(&token);
+                }
+            }
+            if read > WORTH_READING {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes everything that a holder left behind, and proves it.
@@ -111,6 +135,7 @@ impl RedisSession {
             ("resp", "3", false),
             ("lib-name", "", false),
             ("lib-ver", "", false),
+            ("capa", "", false),
         ];
         // RESP3 has the format of the text before it.
         let fields = info.strip_prefix("txt:").unwrap_or(info).trim_end().split(' ');
@@ -131,11 +156,21 @@ impl RedisSession {
     }
 }
 
+fn size(token: &Token) -> usize {
+    match token {
+        Token::Text(text)
+        | Token::Verbatim(text)
+        | Token::Error(text)
+        | Token::Double(text)
+        | Token::Big(text) => text.len() + 4,
+        Token::Null | Token::Bool(_) | Token::Int(_) | Token::Large(_) | Token::Open(..) => 4,
+    }
+}
+
 fn because(error: crate::backend::CallError) -> SessionLost {
     SessionLost::because(error.to_string())
 }
 
-            ("capa", "", false),
 /// An answer's beginning, for people.
 fn shown(token: &Token) -> String {
     match token {

@@ -18,10 +18,12 @@ use super::{
     account::Account,
     resp::{self, Malformed, Token},
 };
-use crate::backend::{Fence, Line, carrier::Carrier, home::Socket, socket::Pending};
+use crate::backend::{Fence, Line, carrier::Carrier, fence, home::Socket, socket::Pending};
 
 /// Read at once, at most; a caller's event of bytes holds as many.
 const READ: usize = 64 * 1024;
+/// Memory that a buffer may keep between calls: most calls need no more, and idle sessions are many.
+const KEPT: usize = 4 * READ;
 
 /// Why a connection cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +33,23 @@ pub(super) enum WireError {
     Fenced,
     /// The connection broke.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The server closed it.
     #[error("the server closed the connection")]
     Closed,
     /// The server says what it may not.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        if fence::is_refusal(&error) {
+            Self::Fenced
+        } else {
+            Self::Io(error)
+        }
+    }
 }
 
 impl WireError {
@@ -57,6 +69,8 @@ pub(super) struct Wire {
     begun: bool,
     account: Account,
     broken: bool,
+    /// A buffer has grown beyond what it may keep.
+    grown: bool,
     /// When it moved to another runtime, something had arrived that this one has not been told of.
     arrived: bool,
 }
@@ -72,6 +86,7 @@ impl Wire {
             begun: false,
             account: Account::default(),
             broken: false,
+            grown: false,
             arrived: false,
         }
     }
@@ -87,15 +102,16 @@ impl Wire {
         self.account.queued(1);
     }
 
-    /// Queues a command that is answered by pushes, or by an error.
-    pub(super) fn unanswered<T: AsRef<[u8]>>(&mut self, args: &[T]) {
-        resp::encode(args, &mut self.outgoing);
-    }
-
     /// Queues commands that are written already, and will have so many replies.
     pub(super) fn queue(&mut self, commands: &[u8], replies: usize) {
         self.outgoing.extend_from_slice(commands);
+        self.grown |= self.outgoing.capacity() > KEPT;
         self.account.queued(replies);
+    }
+
+    /// Queues a command that is answered by pushes, or by an error.
+    pub(super) fn unanswered<T: AsRef<[u8]>>(&mut self, args: &[T]) {
+        resp::encode(args, &mut self.outgoing);
     }
 
     /// The error that was taken came for a command of [`Wire::unanswered`]: the reply that it was counted as will come
@@ -107,6 +123,22 @@ impl Wire {
     /// Replies still to come.
     pub(super) const fn expected(&self) -> usize {
         self.account.expected()
+    }
+
+    /// Gives back the memory that a large answer or command needed. What has arrived stays.
+    pub(super) fn give_back(&mut self) {
+        if std::mem::take(&mut self.grown) {
+            for buffer in [&mut self.incoming, &mut self.outgoing] {
+                *buffer = BytesMut::from(&buffer[..]);
+            }
+        }
+    }
+
+    /// Whether it keeps more memory than it needs between calls.
+    #[cfg(test)]
+    pub(super) fn holds_much(&mut self) -> bool {
+        let mut buffers = [&mut self.incoming, &mut self.outgoing].into_iter();
+        buffers.any(|buffer| buffer.try_reclaim(KEPT + 1))
     }
 
     pub(super) const fn is_broken(&self) -> bool {
@@ -200,23 +232,6 @@ impl Wire {
         part.map_err(|error| self.fail(error))
     }
 
-    /// Reads up to the boundary and drops it all, `limit` bytes at most; false if there are more. May be dropped and
-    /// called again.
-    pub(super) async fn drain(&mut self, limit: usize) -> Result<bool, WireError> {
-        let mut read = 0;
-        while self.expected() > 0 || self.is_within() {
-            read += if self.account.part_left() > 0 {
-                self.part().await?.map_or(0, |part| part.len())
-            } else {
-                size(&self.token().await?)
-            };
-            if read > limit {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// Ends the connection, and returns when the server has too. May be dropped, which closes the socket.
     pub(super) async fn close(mut self) {
         if self.come_home().is_ok() && self.io.socket().shutdown().is_ok() {
@@ -235,13 +250,11 @@ impl Wire {
         }
     }
 
-    /// A write that the fence refused breaks nothing by itself: what was not begun can be taken back.
+    /// A write that the fence refused breaks nothing by itself: what was not begun can be taken back, unless TLS has
+    /// taken it.
     fn fail(&mut self, error: WireError) -> WireError {
-        if !self.fence.is_open() {
-            self.broken |= self.begun;
-            return WireError::Fenced;
-        }
-        self.broken = true;
+        let refused = matches!(error, WireError::Fenced);
+        self.broken |= !refused || self.begun || self.line.is_cut();
         error
     }
 
@@ -312,19 +325,9 @@ impl Wire {
         if self.incoming.capacity() - self.incoming.len() < READ / 4 {
             self.incoming.reserve(READ);
         }
+        self.grown |= self.incoming.capacity() > KEPT;
         let Self { io, incoming, .. } = self;
         pin!(io.read_buf(incoming)).poll(cx)
-    }
-}
-
-fn size(token: &Token) -> usize {
-    match token {
-        Token::Text(text)
-        | Token::Verbatim(text)
-        | Token::Error(text)
-        | Token::Double(text)
-        | Token::Big(text) => text.len() + 4,
-        Token::Null | Token::Bool(_) | Token::Int(_) | Token::Large(_) | Token::Open(..) => 4,
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    backend::{Body, Params, registry, secrets::Secrets},
+    backend::{Body, Cleanliness, Params, registry, secrets::Secrets},
     proto::{self, Endpoint, SecretRef, Tls, pool_spec},
 };
 
@@ -22,12 +22,15 @@ fn spec(address: &str, own: RedisBackend) -> PoolSpec {
     }
 }
 
-fn build(spec: &PoolSpec) -> Result<Arc<dyn Backend>, Faults> {
-    let surroundings = Surroundings {
+fn surroundings() -> Surroundings {
+    Surroundings {
         secrets: Secrets::with_variables("/nowhere", [].into()),
         clock: Clock::tokio(),
-    };
-    registry::build(spec, &surroundings)
+    }
+}
+
+fn build(spec: &PoolSpec) -> Result<Arc<dyn Backend>, Faults> {
+    registry::build(spec, &surroundings())
 }
 
 fn fields(faults: &Faults) -> Vec<&str> {

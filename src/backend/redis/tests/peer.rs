@@ -7,20 +7,26 @@ use tokio::{
 
 use super::*;
 use crate::{
-    backend::{CallError, Cleanliness, Completion, Output, Sink},
+    backend::{CallError, Completion, Output, Sink},
     error::Executed,
 };
 
 const HELLO: &str = "%1\r\n+proto\r\n:3\r\n";
 
 /// A session, the peer's end of its connection, and the fence between.
-async fn session() -> (Box<dyn Session>, TcpStream, Arc<Fence>) {
+pub(super) async fn session() -> (Box<dyn Session>, TcpStream, Arc<Fence>) {
+    let (session, peer, fence) = dialed().await;
+    (Box::new(session), peer, fence)
+}
+
+async fn dialed() -> (RedisSession, TcpStream, Arc<Fence>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let backend = build(&spec(&address, RedisBackend::default())).unwrap();
+    let own = RedisBackend::default();
+    let server = Server::read(&spec(&address, own.clone()), &own, &surroundings()).unwrap();
     let fence = Arc::new(Fence::default());
     fence.open(1);
-    let dialing = backend.dial(Arc::clone(&fence));
+    let dialing = RedisSession::dial(Arc::new(server), Clock::tokio(), Arc::clone(&fence));
     let answering = async {
         let (mut peer, _) = listener.accept().await.unwrap();
         until(&mut peer, "sublet\r\n").await;
@@ -42,6 +48,17 @@ async fn until(peer: &mut TcpStream, end: &str) -> String {
 
 fn get() -> Operation {
     operation("command", &json!({ "args": ["GET", "k"] }))
+}
+
+/// Begins a command, and drops the call when the server has it.
+async fn dropped(session: &mut dyn Session, peer: &mut TcpStream, command: &str) {
+    let mut sink = Sink::collect(1000);
+    let begun = operation("command", &json!({ "args": [command] }));
+    let end = format!("{command}\r\n");
+    tokio::select! {
+        _ = session.execute(begun, &mut sink) => panic!("nobody has answered"),
+        _ = until(peer, &end) => {}
+    }
 }
 
 /// Runs GET, which the peer answers so.
@@ -154,6 +171,89 @@ async fn a_dropped_call_that_was_never_sent_is_taken_back() {
     assert_eq!((session.cleanliness(), fence.sent()), (Cleanliness::Clean, 0));
     let answer = answered(&mut *session, &mut peer, ":1\r\n").await.unwrap();
     assert_eq!(json(answer), "1");
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_while_its_fence_is_shut_is_broken_all_the_same() {
+    let (mut session, mut peer, fence) = session().await;
+    fence.shut();
+    peer.shutdown().await.unwrap();
+    // The runtime hears of it.
+    tokio::task::yield_now().await;
+    let mut sink = Sink::collect(1000);
+    let ended = session.execute(get(), &mut sink).await.unwrap_err();
+    assert!(matches!(&ended, CallError::Lost { .. }), "{ended:?}");
+    fence.open(2);
+    session.settle().await.unwrap_err();
+    assert_eq!(session.cleanliness(), Cleanliness::Broken);
+}
+
+#[tokio::test]
+async fn an_answer_to_what_was_not_sent_is_nobody_s() {
+    let (mut session, mut peer, fence) = session().await;
+    fence.shut();
+    // A push may come at any time, and what stands behind it is found when it is read.
+    peer.write_all(b">1\r\n+x\r\n+another's\r\n").await.unwrap();
+    tokio::task::yield_now().await;
+    let mut sink = Sink::collect(1000);
+    let ended = session.execute(get(), &mut sink).await.unwrap_err();
+    assert!(matches!(&ended, CallError::Lost { .. }), "{ended:?}");
+    assert_eq!(session.cleanliness(), Cleanliness::Broken);
+}
+
+#[tokio::test]
+async fn memory_for_a_large_answer_or_command_is_given_back_after_the_call() {
+    let (mut session, mut peer, _fence) = dialed().await;
+    let large = format!("$3000000\r\n{}\r\n", "x".repeat(3_000_000));
+    answered(&mut session, &mut peer, &large).await.unwrap();
+    assert!(!session.wire.holds_much());
+    let mut sink = Sink::collect(1000);
+    let set = operation("command", &json!({ "args": ["SET", "x".repeat(3_000_000), "v"] }));
+    let answering = async {
+        until(&mut peer, "v\r\n").await;
+        peer.write_all(b"+OK\r\n").await.unwrap();
+    };
+    tokio::join!(session.execute(set, &mut sink), answering)
+        .0
+        .unwrap();
+    assert!(!session.wire.holds_much());
+    // Of an answer that nobody took, too.
+    dropped(&mut session, &mut peer, "RANDOMKEY").await;
+    let large = format!("$1000000\r\n{}\r\n", "x".repeat(1_000_000));
+    let (settled, written) = tokio::join!(session.settle(), peer.write_all(large.as_bytes()));
+    (settled.unwrap(), written.unwrap());
+    assert!(!session.wire.holds_much());
+}
+
+#[tokio::test]
+async fn a_transaction_that_a_dropped_call_began_or_ended_is_remembered() {
+    let atomic = || operation("pipeline", &json!({ "commands": [["GET", "k"]], "atomic": true }));
+    let multi = ("MULTI", "+OK");
+    for (begun, open) in [
+        (vec![multi], true),
+        (vec![("MULTI", "-NOPERM multi")], false),
+        (vec![multi, ("EXEC", "*1\r\n*1\r\n+a")], false),
+        (vec![multi, ("EXEC", "-EXECABORT refused")], false),
+        (vec![multi, ("DISCARD", "+OK")], false),
+        (vec![multi, ("DISCARD", "-NOPERM discard")], true),
+    ] {
+        let (mut session, mut peer, _fence) = session().await;
+        for (command, answer) in &begun {
+            dropped(&mut *session, &mut peer, command).await;
+            peer.write_all(format!("{answer}\r\n").as_bytes()).await.unwrap();
+            session.settle().await.unwrap();
+        }
+        let mut sink = Sink::collect(1000);
+        let answering = async {
+            until(&mut peer, "EXEC\r\n").await;
+            peer.write_all(b"+OK\r\n+QUEUED\r\n*1\r\n+v\r\n").await.unwrap();
+        };
+        let refused = tokio::select! {
+            done = session.execute(atomic(), &mut sink) => matches!(done, Err(CallError::Invalid(_))),
+            () = answering => false,
+        };
+        assert_eq!(refused, open, "{begun:?}");
+    }
 }
 
 #[tokio::test]
