@@ -47,9 +47,9 @@ impl Account {
         self.expected -= std::mem::take(&mut self.unsent);
     }
 
-    /// A reply that was counted will come still.
-    pub(super) const fn expect_again(&mut self) {
-        self.expected += 1;
+    /// The command whose reply was to come next has been answered by pushes, and has no reply.
+    pub(super) const fn answered_by_pushes(&mut self) {
+        self.expected = self.expected.saturating_sub(1);
     }
 
     /// Replies still to come.

@@ -1,9 +1,9 @@
 //! Pub/sub: messages as they come, until enough have come or the caller goes.
 //!
-//! In RESP3 everything about subscriptions is a push, and a command about them has no reply of its own, unless it is
-//! refused. So a PING behind it marks its end.
+//! In RESP3 everything about subscriptions is a push: a command about them is answered by one for each of its channels,
+//! or refused as a whole.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost_types::{Struct, Value, value::Kind as Shown};
@@ -15,27 +15,59 @@ use super::{
     resp::{Kind, Token},
     run::ELEMENT,
     session::{RedisSession, lost},
+    wire::WireError,
 };
 use crate::{
-    backend::{CallError, Completion, Event, Sink},
+    backend::{CallError, Completion, Event, Fence, Sink},
     error::{Executed, Faults},
 };
 
-/// How often the server is asked whether it is still there while nothing comes. It counts as progress.
+/// How long nothing may come before the server is asked whether it is still there.
 const ALIVE: Duration = Duration::from_secs(10);
 
 /// What the server said next.
 enum Heard {
     /// A push: its kind, and what belongs to it.
     Push(Vec<Bytes>),
-    /// The answer to a PING.
+    /// The answer to a command, or why it was refused.
+    Answer(Result<(), Bytes>),
+}
+
+/// What the server has not answered yet.
+enum Owed {
     Pong,
-    Refused(Bytes),
+    /// So many pushes of this kind, or a refusal.
+    Pushes(&'static str, usize),
+}
+
+/// Channels of one kind.
+struct Group<'a> {
+    join: &'static str,
+    leave: &'static str,
+    channels: &'a [String],
+}
+
+/// Whether silence is as it should be, as the fence is told until this is dropped.
+struct Silence(Arc<Fence>);
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        self.0.set_at_rest(false);
+    }
+}
+
+/// A subscription, while its call runs. Dropped, it leaves the end of it all to the end of its connection.
+struct Subscription<'a> {
+    session: &'a mut RedisSession,
+    silence: Silence,
+    /// In the order of the commands.
+    owed: VecDeque<Owed>,
+    refused: Option<Bytes>,
 }
 
 impl RedisSession {
     /// Emits a JSON object for each message: `channel`, `payload`, and `pattern` or `sharded`. Everything is
-    /// unsubscribed at the end; a call that is dropped leaves that to the end of its connection.
+    /// unsubscribed at the end.
     pub(super) async fn subscribe(
         &mut self,
         wanted: &Channels,
@@ -50,32 +82,15 @@ impl RedisSession {
             let message = "`subscribe` does not belong into a transaction: EXEC or DISCARD it first";
             return Err(CallError::Invalid(Faults::one("name", message)));
         }
-        self.begin(wanted).await?;
+        self.speak_resp3().await?;
+        self.subscribed = true;
         let count = if wanted.count == 0 { u64::MAX } else { wanted.count };
-        let (mut left, mut confirmed, mut refused) = (count, false, None);
-        while left > 0 || !confirmed {
-            match self.hear_or_ask().await? {
-                Heard::Push(parts) => {
-                    if let (Some(json), true) = (message(&parts), left > 0) {
-                        sink.send(Event::Json(json)).await.map_err(CallError::Sink)?;
-                        left -= 1;
-                    }
-                }
-                Heard::Pong if refused.is_some() => break,
-                Heard::Pong if !confirmed => {
-                    confirmed = true;
-                    let subscribed = Event::Progress(subscribed(wanted));
-                    sink.send(subscribed).await.map_err(CallError::Sink)?;
-                }
-                Heard::Pong => {}
-                Heard::Refused(text) if !confirmed => {
-                    self.wire.expect_again();
-                    refused.get_or_insert(text);
-                }
-                Heard::Refused(text) => return Err(lost_because(&text)),
-            }
+        let left = Subscription::of(self).run(wanted, count, sink).await;
+        if left.is_err() {
+            self.wire.break_off();
         }
-        self.unsubscribe(wanted).await?;
+        let (left, refused) = left?;
+        self.subscribed = false;
         let Some(text) = refused else {
             return Ok(Completion::default());
         };
@@ -89,108 +104,193 @@ impl RedisSession {
         Err(CallError::Backend(error, executed))
     }
 
-    /// Subscribes to everything. The answer to the PING behind it says that all is confirmed, or refused.
-    async fn begin(&mut self, wanted: &Channels) -> Result<(), CallError> {
-        self.subscribed = true;
-        if self.dirty {
-            // The holder may have chosen RESP2, in which nothing tells a message from a reply.
-            self.wire.command(&["HELLO", "3"]);
-            if let Token::Error(text) = self.reply().await? {
-                self.subscribed = false;
-                let (error, executed) = self.refusal(&text, Nature::State);
-                return Err(CallError::Backend(error, executed));
-            }
-            while self.wire.is_within() {
-                self.wire.token().await.map_err(lost)?;
-            }
+    /// The holder may have chosen RESP2, in which nothing tells a message from a reply.
+    async fn speak_resp3(&mut self) -> Result<(), CallError> {
+        if !self.dirty {
+            return Ok(());
         }
-        for (verb, channels) in verbs(wanted) {
-            let mut command = vec![verb];
-            command.extend(channels.iter().map(String::as_str));
-            self.wire.unanswered(&command);
+        self.wire.command(&["HELLO", "3"]);
+        if let Token::Error(text) = self.reply().await? {
+            let (error, executed) = self.refusal(&text, Nature::State);
+            return Err(CallError::Backend(error, executed));
         }
-        self.wire.command(&["PING"]);
+        while self.wire.is_within() {
+            self.wire.token().await.map_err(lost)?;
+        }
         Ok(())
     }
+}
 
-    /// Leaves everything; messages that come meanwhile are dropped.
-    async fn unsubscribe(&mut self, wanted: &Channels) -> Result<(), CallError> {
-        for (verb, _) in verbs(wanted) {
-            let verb = match verb {
-                "SUBSCRIBE" => "UNSUBSCRIBE",
-                "PSUBSCRIBE" => "PUNSUBSCRIBE",
-                _ => "SUNSUBSCRIBE",
-            };
-            self.wire.unanswered(&[verb]);
+impl<'a> Subscription<'a> {
+    fn of(session: &'a mut RedisSession) -> Self {
+        Self {
+            silence: Silence(Arc::clone(session.wire.fence())),
+            session,
+            owed: VecDeque::new(),
+            refused: None,
         }
-        self.wire.command(&["PING"]);
-        loop {
-            match self.hear().await? {
-                Heard::Push(_) => {}
-                // One of before may be still on its way.
-                Heard::Pong if self.wire.expected() > 0 => {}
-                Heard::Pong => break,
-                // An old server has no shard channels, and a user may be forbidden to leave: a reset proves what is left.
-                Heard::Refused(_) => {
-                    self.wire.expect_again();
-                    self.dirty = true;
+    }
+
+    /// Runs from the first command to the last; says how many messages are left to come, and whether a command that
+    /// subscribes was refused.
+    async fn run(
+        mut self,
+        wanted: &Channels,
+        count: u64,
+        sink: &mut Sink,
+    ) -> Result<(u64, Option<Bytes>), CallError> {
+        let mut left = count;
+        for group in groups(wanted) {
+            self.ask(group.join, group.channels);
+        }
+        let mut confirmed = false;
+        while self.refused.is_none() && (left > 0 || !confirmed) {
+            if let (Some(json), true) = (self.next().await?, left > 0) {
+                sink.send(Event::Json(json)).await.map_err(CallError::Sink)?;
+                left -= 1;
+            }
+            if !confirmed && self.owed.is_empty() && self.refused.is_none() {
+                confirmed = true;
+                let subscribed = Event::Progress(subscribed(wanted));
+                sink.send(subscribed).await.map_err(CallError::Sink)?;
+            }
+        }
+        // What else was refused by now is refused for the same reason: a reset proves what is left.
+        let refused = self.refused.take();
+        for group in groups(wanted) {
+            self.ask(group.leave, group.channels);
+        }
+        while !self.owed.is_empty() {
+            self.next().await?;
+        }
+        self.session.dirty |= self.refused.is_some();
+        Ok((left, refused))
+    }
+
+    fn ask(&mut self, verb: &'static str, channels: &[String]) {
+        let command: Vec<&str> = [verb]
+            .into_iter()
+            .chain(channels.iter().map(String::as_str))
+            .collect();
+        self.session.wire.command(&command);
+        self.owed.push_back(Owed::Pushes(verb, channels.len()));
+    }
+
+    /// Takes what comes next; if it is a message, it is given.
+    async fn next(&mut self) -> Result<Option<String>, CallError> {
+        match self.hear().await? {
+            Heard::Push(parts) => {
+                let kind = parts.first().map_or(&b""[..], |kind| kind);
+                if self.is_owed(kind) {
+                    return Ok(None);
                 }
+                if kind.ends_with(b"unsubscribe") {
+                    return Err(ended(&parts));
+                }
+                Ok(message(&parts))
             }
+            Heard::Answer(answer) => match (self.owed.pop_front(), answer) {
+                // Whoever refuses to answer is there: a server that is busy, or one whose user may not ask.
+                (Some(Owed::Pong), _) => Ok(None),
+                (Some(Owed::Pushes(..)), Err(text)) => {
+                    self.refused.get_or_insert(text);
+                    Ok(None)
+                }
+                (Some(Owed::Pushes(..)) | None, _) => Err(nonsense()),
+            },
         }
-        self.subscribed = false;
-        Ok(())
     }
 
-    /// What comes next. While nothing does, the server is asked whether it is still there.
-    async fn hear_or_ask(&mut self) -> Result<Heard, CallError> {
-        loop {
-            let again = self.clock.now() + ALIVE;
-            let clock = self.clock.clone();
+    /// Whether a push of this kind belongs to the answer that comes next; it is noted.
+    fn is_owed(&mut self, kind: &[u8]) -> bool {
+        let Some(Owed::Pushes(verb, left)) = self.owed.front_mut() else {
+            return false;
+        };
+        if !kind.eq_ignore_ascii_case(verb.as_bytes()) {
+            return false;
+        }
+        *left -= 1;
+        if *left == 0 {
+            self.owed.pop_front();
+            self.session.wire.answered_by_pushes();
+        }
+        true
+    }
+
+    /// Waits for what comes next. While nothing does, and nothing is owed, silence is no stall, and the server is asked
+    /// from time to time; while its answer is owed, silence is one.
+    async fn hear(&mut self) -> Result<Heard, CallError> {
+        let clock = self.session.clock.clone();
+        let token = loop {
+            let quiet = self.owed.is_empty();
+            self.silence.0.set_at_rest(quiet);
+            let again = clock.now() + ALIVE;
             tokio::select! {
                 biased;
-                token = self.wire.token() => return self.rest(token.map_err(lost)?).await,
-                () = clock.sleep_until(again) => self.wire.command(&["PING"]),
+                token = self.session.wire.token() => break token.map_err(lost)?,
+                () = clock.sleep_until(again), if quiet => {
+                    self.session.wire.command(&["PING"]);
+                    self.owed.push_back(Owed::Pong);
+                }
             }
-        }
-    }
-
-    async fn hear(&mut self) -> Result<Heard, CallError> {
-        let token = self.wire.token().await.map_err(lost)?;
-        self.rest(token).await
-    }
-
-    /// Takes the rest of what begins with `token`.
-    async fn rest(&mut self, token: Token) -> Result<Heard, CallError> {
+        };
+        self.silence.0.set_at_rest(false);
         match token {
-            Token::Open(Kind::Push, count) => {
-                let mut parts = Vec::new();
-                for _ in 0..count {
-                    match self.wire.token().await.map_err(lost)? {
-                        Token::Text(text) => parts.push(text),
-                        Token::Large(_) => return Err(CallError::Sink(ELEMENT)),
-                        // A count of subscriptions, or something of another kind of push.
-                        _ => parts.push(Bytes::new()),
-                    }
-                }
-                while self.wire.is_pushing() {
-                    self.wire.token().await.map_err(lost)?;
-                }
-                Ok(Heard::Push(parts))
-            }
-            Token::Error(text) => Ok(Heard::Refused(text)),
-            _ => Ok(Heard::Pong),
+            Token::Open(Kind::Push, count) => Ok(Heard::Push(self.session.push(count).await?)),
+            Token::Text(_) => Ok(Heard::Answer(Ok(()))),
+            Token::Error(text) => Ok(Heard::Answer(Err(text))),
+            _ => Err(nonsense()),
         }
     }
 }
 
-/// The commands that subscribe, and to what.
-fn verbs(wanted: &Channels) -> impl Iterator<Item = (&'static str, &Vec<String>)> {
+impl RedisSession {
+    /// The parts of a push of so many.
+    async fn push(&mut self, count: u64) -> Result<Vec<Bytes>, CallError> {
+        let mut parts = Vec::new();
+        for _ in 0..count {
+            match self.wire.token().await.map_err(lost)? {
+                Token::Text(text) => parts.push(text),
+                Token::Large(_) => return Err(CallError::Sink(ELEMENT)),
+                // A count of subscriptions, or something of another kind of push.
+                _ => parts.push(Bytes::new()),
+            }
+        }
+        self.skip_push().await?;
+        Ok(parts)
+    }
+}
+
+/// What there is to subscribe to.
+fn groups(wanted: &Channels) -> impl Iterator<Item = Group<'_>> {
     let all = [
-        ("SUBSCRIBE", &wanted.channels),
-        ("PSUBSCRIBE", &wanted.patterns),
-        ("SSUBSCRIBE", &wanted.sharded),
+        ("SUBSCRIBE", "UNSUBSCRIBE", &wanted.channels),
+        ("PSUBSCRIBE", "PUNSUBSCRIBE", &wanted.patterns),
+        ("SSUBSCRIBE", "SUNSUBSCRIBE", &wanted.sharded),
     ];
-    all.into_iter().filter(|(_, channels)| !channels.is_empty())
+    all.into_iter()
+        .filter(|(_, _, channels)| !channels.is_empty())
+        .map(|(join, leave, channels)| Group {
+            join,
+            leave,
+            channels,
+        })
+}
+
+/// The server itself has unsubscribed it: a shard's slot has moved, or the channel is forbidden now.
+fn ended(parts: &[Bytes]) -> CallError {
+    let channel = parts.get(1).map(|channel| String::from_utf8_lossy(channel));
+    let channel = channel.unwrap_or_default();
+    CallError::Lost {
+        message: format!("the server has ended the subscription to `{channel}`"),
+        executed: None,
+    }
+}
+
+fn nonsense() -> CallError {
+    lost(WireError::malformed(
+        "an answer about subscriptions that makes no sense",
+    ))
 }
 
 /// A message as its caller sees it; other pushes are none.
@@ -224,13 +324,5 @@ fn subscribed(wanted: &Channels) -> Struct {
     let kind = Some(Shown::NumberValue(f64::from(count)));
     Struct {
         fields: [("subscribed".to_owned(), Value { kind })].into(),
-    }
-}
-
-/// The server refuses what it has taken before, and where the answers stand is not known any more.
-fn lost_because(text: &[u8]) -> CallError {
-    CallError::Lost {
-        message: String::from_utf8_lossy(text).into_owned(),
-        executed: None,
     }
 }

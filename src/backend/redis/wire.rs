@@ -109,15 +109,14 @@ impl Wire {
         self.account.queued(replies);
     }
 
-    /// Queues a command that is answered by pushes, or by an error.
-    pub(super) fn unanswered<T: AsRef<[u8]>>(&mut self, args: &[T]) {
-        resp::encode(args, &mut self.outgoing);
+    /// The command whose reply was to come next has been answered by pushes, and has no reply.
+    pub(super) const fn answered_by_pushes(&mut self) {
+        self.account.answered_by_pushes();
     }
 
-    /// The error that was taken came for a command of [`Wire::unanswered`]: the reply that it was counted as will come
-    /// still.
-    pub(super) const fn expect_again(&mut self) {
-        self.account.expect_again();
+    /// Whose bytes it carries.
+    pub(super) const fn fence(&self) -> &Arc<Fence> {
+        &self.fence
     }
 
     /// Replies still to come.

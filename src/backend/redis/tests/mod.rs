@@ -1,6 +1,7 @@
 //! Definitions and operations, read without a server; and servers that break the protocol.
 
 mod peer;
+mod subscribe;
 
 use bytes::Bytes;
 use serde_json::{Value, json};

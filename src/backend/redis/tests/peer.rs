@@ -221,7 +221,8 @@ async fn memory_for_a_large_answer_or_command_is_given_back_after_the_call() {
     dropped(&mut session, &mut peer, "RANDOMKEY").await;
     let large = format!("$1000000\r\n{}\r\n", "x".repeat(1_000_000));
     let (settled, written) = tokio::join!(session.settle(), peer.write_all(large.as_bytes()));
-    (settled.unwrap(), written.unwrap());
+    settled.unwrap();
+    written.unwrap();
     assert!(!session.wire.holds_much());
 }
 
