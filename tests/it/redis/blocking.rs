@@ -87,9 +87,13 @@ async fn a_server_that_answers_late_keeps_the_lease_of_a_brief_command() {
     let token = lease(&mut stage.broker, "cache").await.lease_token;
     stage.run_on(&token, "WATCH k").await.unwrap();
     stage.admin.run("CLIENT PAUSE 100000 WRITE").await;
-    let call = begin(&stage, on_lease(&token, "command", r#"{"args":["SET","k","v"]}"#));
-    stage.until(1, &["cmd=set "]).await;
-    call.abort();
+    let mut set = on_lease(&token, "command", r#"{"args":["SET","k","v"]}"#);
+    set.operation.as_mut().unwrap().timeout = Some(span(Duration::from_millis(50)));
+    let cancelled = stage.call(set).await.unwrap_err();
+    assert_eq!(
+        (reason(&cancelled).as_str(), executed(&cancelled).as_str()),
+        ("EXECUTE_TIMEOUT", "unknown")
+    );
     stage.admin.run("CLIENT UNPAUSE").await;
     // What was cancelled is answered and dropped; the holder's next call gets its own answer, on its own session.
     let answer = loop {

@@ -170,6 +170,11 @@ async fn a_second_tunnel_waits_for_the_only_session_and_one_more_is_told_why_it_
             max_waiters: Some(1),
             ..Queue::default()
         }),
+        // Who is gone must not be gone only because its time was over.
+        timeouts: Some(Timeouts {
+            acquire: Some(span(Duration::from_secs(3600))),
+            ..Timeouts::default()
+        }),
         ..definition(server.address().to_string(), 1)
     };
     create(&app.address, "cache", spec).await;
@@ -279,8 +284,14 @@ async fn a_program_that_only_listens_is_waited_for_and_carried() {
     let held = stage.accept().await;
     let mut second = tunnel.connect().await;
     second.shutdown().await.unwrap();
-    while stats(&stage.app.address, "device").await.waiters < 1 {
-        tokio::task::yield_now().await;
+    let waits = async {
+        while stats(&stage.app.address, "device").await.waiters < 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = waits => {}
+        cut = end_of(&mut second) => panic!("it was taken for gone: {cut:?}"),
     }
     drop((first, held));
     let mut peer = tokio::select! {
