@@ -17,6 +17,7 @@ mod redis;
 pub mod registry;
 pub mod secrets;
 mod sink;
+mod site;
 mod socket;
 mod span;
 mod tcp;
@@ -226,4 +227,14 @@ pub enum CallError {
     /// The body did not come as promised: the caller went away in the middle. The session needs [`Session::settle`].
     #[error("the rest of the body did not come")]
     Input,
+}
+
+impl CallError {
+    /// The session was found to be gone before anything of the call was handed over.
+    pub(crate) fn lost_before(error: impl fmt::Display) -> Self {
+        Self::Lost {
+            message: error.to_string(),
+            executed: Some(Executed::No),
+        }
+    }
 }

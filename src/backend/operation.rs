@@ -14,6 +14,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::CallError;
 use crate::{error::Faults, proto};
 
 /// One operation, decoded.
@@ -32,6 +33,19 @@ pub struct Operation {
     pub alone: bool,
     /// What the kind has read of it already.
     pub inspected: Inspected,
+}
+
+impl Operation {
+    /// What the kind read of it when it inspected it; if it did not, what `read` makes of it now.
+    pub(crate) fn plan<T: Any + Send + Sync>(
+        &mut self,
+        read: impl FnOnce(&Self) -> Result<T, Faults>,
+    ) -> Result<T, CallError> {
+        match self.inspected.take() {
+            Some(plan) => Ok(plan),
+            None => read(self).map_err(CallError::Invalid),
+        }
+    }
 }
 
 /// What a kind has read of an operation when it inspected it, kept for when it runs it: reading twice is dear.

@@ -28,7 +28,6 @@ use super::{
 };
 use crate::backend::{
     DialError, DialErrorKind, Fence, FencedIo, Line, carrier::Carrier, home::Socket, secrets::Secret, socket,
-    tls::blocking,
 };
 
 /// A session's connection, and the way to cancel what runs on it.
@@ -58,10 +57,10 @@ pub(super) async fn open(
     socket::tune(&stream).map_err(DialError::transient)?;
     let mut fenced = FencedIo::dialing(Socket::new(stream), Arc::clone(fence));
     let line = fenced.line();
-    if server.tls.is_some() {
+    if server.site.tls.is_some() {
         ask_for_tls(&mut fenced).await?;
     }
-    let carrier = Carrier::secured(fenced, server.tls.as_ref(), &server.secrets).await?;
+    let carrier = Carrier::secured(fenced, server.site.tls.as_ref(), &server.site.secrets).await?;
     Ok((carrier, line))
 }
 
@@ -124,7 +123,7 @@ struct Login<'a> {
 
 impl<'a> Login<'a> {
     async fn open(server: &'a Arc<Server>, fence: &'a Arc<Fence>) -> Result<Self, DialError> {
-        let stream = socket::connect(&server.host, server.port).await?;
+        let stream = socket::connect(&server.site.host, server.site.port).await?;
         let peer = stream.peer_addr().map_err(DialError::transient)?;
         let (io, line) = open(server, stream, fence).await?;
         let wire = Wire::new(io, line, Arc::clone(fence));
@@ -154,7 +153,7 @@ impl<'a> Login<'a> {
         loop {
             match self.wire.next().await? {
                 Message::AuthenticationOk => return Ok(()),
-                Message::AuthenticationCleartextPassword if self.server.tls.is_none() => {
+                Message::AuthenticationCleartextPassword if self.server.site.tls.is_none() => {
                     return Err(Refused::Dial(DialError::permanent(
                         "the server asks for the password in clear: turn postgres.tls on, or scram-sha-256 there",
                     )));
@@ -206,13 +205,8 @@ impl<'a> Login<'a> {
     }
 
     async fn password(&self) -> Result<Secret, DialError> {
-        let Some(reference) = self.server.password.clone() else {
-            return Err(DialError::permanent(
-                "the server asks for a password: set postgres.password",
-            ));
-        };
-        let secrets = self.server.secrets.clone();
-        blocking(move || secrets.read(&reference)).await
+        let password = self.server.site.password().await?;
+        password.ok_or_else(|| DialError::permanent("the server asks for a password: set postgres.password"))
     }
 
     /// The key for cancelling, if the server gives one.

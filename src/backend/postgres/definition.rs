@@ -2,23 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use crate::{
     backend::{
-        endpoint,
         registry::Surroundings,
-        secrets::{self, Secrets},
+        site::{Asked, Site},
         span::{self, DAY},
-        tls::{Asked, TlsPlan},
     },
     error::Faults,
-    proto::{Endpoint, PoolSpec, PostgresBackend, SecretRef, postgres_backend::Reset},
+    proto::{PoolSpec, PostgresBackend, postgres_backend::Reset},
 };
 
 const DEFAULT_PORT: u16 = 5432;
@@ -27,25 +22,18 @@ const MAX_CACHE: u32 = 10_000;
 const DEFAULT_IDLE_IN_TRANSACTION: Duration = Duration::from_secs(60);
 /// How often a server (14 or newer) looks whether the broker is still there while it runs a statement.
 const CHECK_INTERVAL: &str = "5s";
-const MISSING: &str = "must have the address of the server: `host:port`";
 /// Parameters that the broker itself depends on.
 const RESERVED: [&str; 5] = ["user", "database", "replication", "client_encoding", "options"];
 
 /// A server, and how to speak to it.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// The endpoint's name.
-    pub(super) name: Arc<str>,
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(super) site: Site,
     pub(super) user: String,
     pub(super) database: String,
-    pub(super) password: Option<SecretRef>,
-    pub(super) tls: Option<TlsPlan>,
     pub(super) transaction_only: bool,
     pub(super) init_sql: Vec<String>,
     pub(super) cache: usize,
-    pub(super) secrets: Secrets,
     parameters: BTreeMap<String, String>,
     /// Whether the server is too old to look after its client while it runs a statement.
     old: AtomicBool,
@@ -59,34 +47,31 @@ impl Server {
         surroundings: &Surroundings,
     ) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let endpoint = endpoint::only(spec, "postgres", MISSING, &mut faults);
-        let address = endpoint.and_then(|endpoint| read_address(endpoint, &mut faults));
+        let asked = Asked {
+            kind: "postgres",
+            default_port: DEFAULT_PORT,
+            example: "db.example.com",
+            tls: own.tls.as_ref(),
+            alpn: &[b"postgresql"],
+            password: own.password.as_ref(),
+        };
+        let site = Site::read(spec, &asked, surroundings, &mut faults);
         check_names(own, &mut faults);
-        if let Some(reference) = &own.password {
-            faults.within("postgres.password", |faults| secrets::check(reference, faults));
-        }
-        let host = address.as_ref().map_or("", |(host, _)| host);
-        let tls = read_tls(own, host, &mut faults);
         let parameters = read_parameters(own, &mut faults);
         let cache = own.statement_cache.unwrap_or(DEFAULT_CACHE);
         if cache > MAX_CACHE {
             faults.add("postgres.statement_cache", format!("must be 0 to {MAX_CACHE}"));
         }
-        let (Some((host, port)), Some(endpoint), true) = (address, endpoint, faults.is_empty()) else {
+        let (Some(site), true) = (site, faults.is_empty()) else {
             return Err(faults);
         };
         Ok(Self {
-            name: endpoint::name(endpoint),
-            host,
-            port,
+            site,
             user: own.user.clone(),
             database: own.database.clone(),
-            password: own.password.clone(),
-            tls,
             transaction_only: own.reset() == Reset::Transaction,
             init_sql: own.init_sql.clone(),
             cache: usize::try_from(cache).unwrap_or_default(),
-            secrets: surroundings.secrets.clone(),
             parameters,
             old: AtomicBool::new(false),
         })
@@ -115,18 +100,6 @@ impl Server {
 /// The parameter that older servers do not know.
 pub(super) const CHECK: &str = "client_connection_check_interval";
 
-fn read_address(endpoint: &Endpoint, faults: &mut Faults) -> Option<(String, u16)> {
-    let found = endpoint::host_and_port(&endpoint.address, DEFAULT_PORT);
-    if found.is_none() {
-        faults.add(
-            "endpoints[0].address",
-            "must be host:port, such as db.example.com:5432 or [::1]:5432; user, password and database have fields \
-             of their own below `postgres`",
-        );
-    }
-    found
-}
-
 fn check_names(own: &PostgresBackend, faults: &mut Faults) {
     if own.user.is_empty() {
         faults.add("postgres.user", "is missing: the user to log in as");
@@ -139,21 +112,6 @@ fn check_names(own: &PostgresBackend, faults: &mut Faults) {
             );
         }
     }
-}
-
-fn read_tls(own: &PostgresBackend, host: &str, faults: &mut Faults) -> Option<TlsPlan> {
-    let tls = own.tls.clone().unwrap_or_default();
-    let mut plan = None;
-    faults.within("postgres.tls", |faults| {
-        let asked = Asked {
-            own: &tls,
-            on: tls.enabled && !host.is_empty(),
-            host,
-            alpn: &[b"postgresql"],
-        };
-        plan = TlsPlan::read(&asked, faults);
-    });
-    plan
 }
 
 fn read_parameters(own: &PostgresBackend, faults: &mut Faults) -> BTreeMap<String, String> {

@@ -85,16 +85,9 @@ impl PostgresSession {
     }
 
     async fn run(&mut self, mut operation: Operation, sink: &mut Sink) -> Result<Completion, CallError> {
-        let plan = match operation.inspected.take() {
-            Some(plan) => plan,
-            None => Plan::read(&operation).map_err(CallError::Invalid)?,
-        };
+        let plan = operation.plan(Plan::read)?;
         self.wire.come_home().map_err(lost)?;
-        // Nothing of the call was handed over yet.
-        self.wire.catch_up().await.map_err(|error| CallError::Lost {
-            message: error.to_string(),
-            executed: Some(Executed::No),
-        })?;
+        self.wire.catch_up().await.map_err(CallError::lost_before)?;
         let (alone, in_parts) = (operation.alone, plan.may_commit_in_parts(&operation.name));
         self.used = self.used.max(if alone { Used::Alone } else { Used::Lease });
         let holder = self.fence.number();
@@ -210,7 +203,7 @@ impl SessionLost {
 
 impl Session for PostgresSession {
     fn endpoint(&self) -> &Arc<str> {
-        &self.server.name
+        &self.server.site.name
     }
 
     fn execute<'a>(

@@ -9,10 +9,7 @@ use super::{
     session::read_whole,
     wire::{Wire, WireError},
 };
-use crate::backend::{
-    DialError, DialErrorKind, Fence, FencedIo, carrier::Carrier, home::Socket, secrets::Secret, socket,
-    tls::blocking,
-};
+use crate::backend::{DialError, DialErrorKind, Fence, FencedIo, carrier::Carrier, home::Socket, socket};
 
 /// The commands that a session begins with, ready to be sent again after a reset.
 pub(super) struct Login {
@@ -24,7 +21,7 @@ impl Login {
     /// Reads the password, which is looked up at each dial.
     async fn of(server: &Server) -> Result<Self, DialError> {
         let mut hello: Vec<Vec<u8>> = vec![b"HELLO".into(), b"3".into()];
-        let password = password(server).await?;
+        let password = server.site.password().await?;
         if password.is_some() || server.named {
             let password = password.map(|secret| secret.reveal().to_vec());
             let user = server.user.clone().into_bytes();
@@ -85,24 +82,16 @@ impl std::fmt::Debug for Login {
 /// Opens a connection and logs in. If the future is dropped, so is the socket.
 pub(super) async fn connect(server: &Server, fence: &Arc<Fence>) -> Result<(Wire, Login), DialError> {
     let login = Login::of(server).await?;
-    let stream = socket::connect(&server.host, server.port).await?;
+    let stream = socket::connect(&server.site.host, server.site.port).await?;
     socket::tune(&stream).map_err(DialError::transient)?;
     let fenced = FencedIo::dialing(Socket::new(stream), Arc::clone(fence));
     let line = fenced.line();
-    let carrier = Carrier::secured(fenced, server.tls.as_ref(), &server.secrets).await?;
+    let carrier = Carrier::secured(fenced, server.site.tls.as_ref(), &server.site.secrets).await?;
     let mut wire = Wire::new(carrier, line, Arc::clone(fence));
     login.queue(&mut wire);
     login.taken(&mut wire).await.map_err(|Refused(error)| error)?;
     wire.count();
     Ok((wire, login))
-}
-
-async fn password(server: &Server) -> Result<Option<Secret>, DialError> {
-    let Some(reference) = server.password.clone() else {
-        return Ok(None);
-    };
-    let secrets = server.secrets.clone();
-    blocking(move || secrets.read(&reference)).await.map(Some)
 }
 
 /// Why a login failed.

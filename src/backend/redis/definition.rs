@@ -1,16 +1,12 @@
 //! A definition, checked: where the server is, who logs in, and what every session begins with.
 
-use std::sync::Arc;
-
 use crate::{
     backend::{
-        endpoint,
         registry::Surroundings,
-        secrets::{self, Secrets},
-        tls::{Asked, TlsPlan},
+        site::{Asked, Site},
     },
     error::Faults,
-    proto::{Endpoint, PoolSpec, RedisBackend, SecretRef},
+    proto::{PoolSpec, RedisBackend},
 };
 
 const DEFAULT_PORT: u16 = 6379;
@@ -21,22 +17,15 @@ const DEFAULT_USER: &str = "default";
 const MAX_NAME: usize = 64;
 /// The server keeps a database's number in 31 bits.
 const MAX_DATABASE: u32 = 0x7fff_ffff;
-const MISSING: &str = "must have the address of the server: `host:port`";
 
 /// A server, and how to speak to it.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// The endpoint's name.
-    pub(super) name: Arc<str>,
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(super) site: Site,
     pub(super) user: String,
-    pub(super) password: Option<SecretRef>,
     pub(super) database: u32,
-    pub(super) tls: Option<TlsPlan>,
     /// What the server calls the sessions.
     pub(super) client_name: String,
-    pub(super) secrets: Secrets,
     /// Whether the definition names a user: one without a password logs in with an empty one then.
     pub(super) named: bool,
 }
@@ -49,43 +38,28 @@ impl Server {
         surroundings: &Surroundings,
     ) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let endpoint = endpoint::only(spec, "redis", MISSING, &mut faults);
-        let address = endpoint.and_then(|endpoint| read_address(endpoint, &mut faults));
+        let asked = Asked {
+            kind: "redis",
+            default_port: DEFAULT_PORT,
+            example: "cache.example.com",
+            tls: own.tls.as_ref(),
+            alpn: &[b"redis"],
+            password: own.password.as_ref(),
+        };
+        let site = Site::read(spec, &asked, surroundings, &mut faults);
         check_names(own, &mut faults);
-        if let Some(reference) = &own.password {
-            faults.within("redis.password", |faults| secrets::check(reference, faults));
-        }
-        let host = address.as_ref().map_or("", |(host, _)| host);
-        let tls = read_tls(own, host, &mut faults);
-        let (Some((host, port)), Some(endpoint), true) = (address, endpoint, faults.is_empty()) else {
+        let (Some(site), true) = (site, faults.is_empty()) else {
             return Err(faults);
         };
         let or = |given: &str, default: &str| if given.is_empty() { default } else { given }.to_owned();
         Ok(Self {
-            name: endpoint::name(endpoint),
-            host,
-            port,
+            site,
             user: or(&own.user, DEFAULT_USER),
-            password: own.password.clone(),
             database: own.database,
-            tls,
             client_name: or(&own.client_name, DEFAULT_NAME),
-            secrets: surroundings.secrets.clone(),
             named: !own.user.is_empty(),
         })
     }
-}
-
-fn read_address(endpoint: &Endpoint, faults: &mut Faults) -> Option<(String, u16)> {
-    let found = endpoint::host_and_port(&endpoint.address, DEFAULT_PORT);
-    if found.is_none() {
-        faults.add(
-            "endpoints[0].address",
-            "must be host:port, such as cache.example.com:6379 or [::1]:6379; user, password and database have fields \
-             of their own below `redis`",
-        );
-    }
-    found
 }
 
 fn check_names(own: &RedisBackend, faults: &mut Faults) {
@@ -100,19 +74,4 @@ fn check_names(own: &RedisBackend, faults: &mut Faults) {
     if own.database > MAX_DATABASE {
         faults.add("redis.database", format!("must be 0 to {MAX_DATABASE}"));
     }
-}
-
-fn read_tls(own: &RedisBackend, host: &str, faults: &mut Faults) -> Option<TlsPlan> {
-    let tls = own.tls.clone().unwrap_or_default();
-    let mut plan = None;
-    faults.within("redis.tls", |faults| {
-        let asked = Asked {
-            own: &tls,
-            on: tls.enabled && !host.is_empty(),
-            host,
-            alpn: &[b"redis"],
-        };
-        plan = TlsPlan::read(&asked, faults);
-    });
-    plan
 }

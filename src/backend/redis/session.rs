@@ -63,16 +63,9 @@ impl RedisSession {
     }
 
     async fn run(&mut self, mut operation: Operation, sink: &mut Sink) -> Result<Completion, CallError> {
-        let plan = match operation.inspected.take() {
-            Some(plan) => plan,
-            None => Plan::read(&operation).map_err(CallError::Invalid)?,
-        };
+        let plan = operation.plan(Plan::read)?;
         self.wire.come_home().map_err(lost)?;
-        // Nothing of the call was handed over yet.
-        self.wire.catch_up().await.map_err(|error| CallError::Lost {
-            message: error.to_string(),
-            executed: Some(Executed::No),
-        })?;
+        self.wire.catch_up().await.map_err(CallError::lost_before)?;
         let natures = || plan.sent().iter().map(|sent| sent.nature);
         self.dirty |= natures().any(|nature| matches!(nature, Nature::State | Nature::Unknown));
         self.brief = natures().all(|nature| matches!(nature, Nature::Brief | Nature::State));
@@ -179,7 +172,7 @@ impl From<WireError> for SessionLost {
 
 impl Session for RedisSession {
     fn endpoint(&self) -> &Arc<str> {
-        &self.server.name
+        &self.server.site.name
     }
 
     fn execute<'a>(

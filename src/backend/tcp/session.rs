@@ -16,7 +16,7 @@ use crate::{
         Body, CallError, Cleanliness, Completion, Event, Fence, Operation, Output, Session, SessionLost,
         Sink, hex, socket::Pending,
     },
-    error::{Executed, Faults},
+    error::Faults,
 };
 
 /// Bytes of one event, at most.
@@ -61,14 +61,8 @@ impl TcpSession {
     }
 
     async fn run(&mut self, mut operation: Operation, sink: &mut Sink) -> Result<Completion, CallError> {
-        let plan = match operation.inspected.take() {
-            Some(plan) => plan,
-            None => Plan::read(&operation, &self.peer).map_err(CallError::Invalid)?,
-        };
-        self.begin().await.map_err(|error| CallError::Lost {
-            message: error.to_string(),
-            executed: Some(Executed::No),
-        })?;
+        let plan = operation.plan(|operation| Plan::read(operation, &self.peer))?;
+        self.begin().await.map_err(CallError::lost_before)?;
         if self.unread && !matches!(plan, Plan::Receive(_)) {
             return Err(invalid(
                 "name",
@@ -140,10 +134,7 @@ impl TcpSession {
     async fn send(&mut self, payload: Payload, body: Body) -> Result<u64, CallError> {
         if self.link.pending() == Pending::End {
             self.broken = true;
-            return Err(CallError::Lost {
-                message: LinkError::Closed.to_string(),
-                executed: Some(Executed::No),
-            });
+            return Err(CallError::lost_before(LinkError::Closed));
         }
         let nothing = "there is nothing to send: give `text` or `hex` in the params, or a body";
         let length = match (payload, body) {

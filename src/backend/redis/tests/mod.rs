@@ -71,11 +71,11 @@ fn a_definition_is_told_all_its_faults_at_once() {
         fields(&faults),
         [
             "endpoints[0].address",
+            "redis.password",
+            "redis.tls.ca_file",
             "redis.user",
             "redis.client_name",
             "redis.database",
-            "redis.password",
-            "redis.tls.ca_file",
         ]
     );
     let mut two = spec("a", RedisBackend::default());
