@@ -117,6 +117,8 @@ impl Ours {
             wait: true,
             priority: Priority::Normal,
             client: None,
+            endpoint: None,
+            beside: false,
         }
     }
 }
@@ -153,7 +155,7 @@ impl Backend for Simulated {
         Ok(Needs::default())
     }
 
-    fn dial(&self, _: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+    fn dial(&self, _: Arc<Fence>, _: &str) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
         let world = Arc::clone(&self.0);
         Box::pin(async move {
             match world.dial().await {

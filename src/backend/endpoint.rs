@@ -7,9 +7,6 @@ use crate::{
     proto::{Endpoint, PoolSpec},
 };
 
-/// A longer name would burden every statistic.
-const MAX_NAME_BYTES: usize = 256;
-
 /// The one endpoint of a `kind`; `missing` says what its address has to be.
 pub(super) fn only<'a>(
     spec: &'a PoolSpec,
@@ -18,13 +15,7 @@ pub(super) fn only<'a>(
     faults: &mut Faults,
 ) -> Option<&'a Endpoint> {
     match spec.endpoints.as_slice() {
-        [one] => {
-            if one.name.len() > MAX_NAME_BYTES || one.name.chars().any(char::is_control) {
-                let message = format!("must be at most {MAX_NAME_BYTES} bytes, without control characters");
-                faults.add("endpoints[0].name", message);
-            }
-            Some(one)
-        }
+        [one] => Some(one),
         [] => {
             faults.add("endpoints", missing);
             None
@@ -37,7 +28,7 @@ pub(super) fn only<'a>(
 }
 
 /// What statistics and leases call it: its address unless it has a name.
-pub(super) fn name(endpoint: &Endpoint) -> Arc<str> {
+pub(crate) fn name(endpoint: &Endpoint) -> Arc<str> {
     if endpoint.name.is_empty() {
         endpoint.address.as_str().into()
     } else {

@@ -23,11 +23,19 @@ mod span;
 mod tcp;
 mod tls;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use thiserror::Error;
 
+pub(crate) use self::endpoint::name as endpoint_name;
 pub use self::{
     fence::{Fence, FencedIo, Line},
     operation::{Body, BodyChunk, BodyReader, Completion, Inspected, Operation, Output, Params},
@@ -46,10 +54,14 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Every fault, with paths relative to the operation (`name`, `params.path`).
     fn inspect(&self, operation: &Operation) -> Result<Needs, Faults>;
 
-    /// Opens a session. The pool bounds the time, and drops the future when it has passed. Everything the session
-    /// ever writes must go through `fence` ([`FencedIo`], or [`Fence::hand_over`] where there is no socket); while
-    /// dialing it is open.
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>>;
+    /// Opens a session at the endpoint with this name; a kind without endpoints is given an empty one. The pool bounds
+    /// the time, and drops the future when it has passed. Everything the session ever writes must go through `fence`
+    /// ([`FencedIo`], or [`Fence::hand_over`] where there is no socket); while dialing it is open.
+    fn dial(
+        &self,
+        fence: Arc<Fence>,
+        endpoint: &str,
+    ) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>>;
 
     /// Ends what a dial that failed, or was dropped, may have left open at the peer: most kinds leave nothing but a
     /// socket, which is closed by then. Called after each such dial, with its fence still open; the slot counts until it
@@ -61,6 +73,36 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// The connections that several sessions share, for statistics. A kind whose sessions have their own leaves it out.
     fn shared(&self) -> Shared {
         Shared::default()
+    }
+
+    /// The same backend for operations that must not wait for a session ([`Needs::beside`]): the pool keeps a few
+    /// sessions of it at each endpoint, beside and apart from its own. Asked for once, at the start and at each change
+    /// of the definition.
+    fn beside(&self) -> Option<Arc<dyn Backend>> {
+        None
+    }
+
+    /// What says how much work waits at the endpoint with this name, if the backend tells that; asked for once.
+    fn load(&self, _endpoint: &str) -> Option<Load> {
+        None
+    }
+}
+
+/// How much work waits at an endpoint by its own account, whoever sent it: kept up to date by the backend, read by the
+/// pool, which prefers the endpoint that has the least to do.
+#[derive(Clone, Debug, Default)]
+pub struct Load(Arc<AtomicU32>);
+
+impl Load {
+    /// Notes what the endpoint says now.
+    pub fn set(&self, waiting: u32) {
+        self.0.store(waiting, Ordering::Relaxed);
+    }
+
+    /// What it said last; 0 before that.
+    #[must_use]
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -78,6 +120,9 @@ pub struct Shared {
 pub struct Needs {
     /// It leaves state behind that only a lease's next call could use, so that it makes no sense as a one-shot.
     pub lease: bool,
+    /// It must not wait for a session, because it may be about the work that has them all: asking how that goes, or
+    /// cancelling it. On a pool it runs on one of the sessions of [`Backend::beside`]; on a lease, on its session.
+    pub beside: bool,
 }
 
 /// One slot on a live connection. Owned by whoever may use it: the pool, then a holder, then the pool.

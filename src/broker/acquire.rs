@@ -35,6 +35,10 @@ pub struct Waiting {
     pub priority: Priority,
     /// What the caller calls itself.
     pub client: Option<Arc<str>>,
+    /// The only endpoint that will do; absent, any will.
+    pub endpoint: Option<Arc<str>>,
+    /// For an operation that must not wait for a session.
+    pub beside: bool,
     /// The caller's own deadline.
     pub caller_deadline: Option<Time>,
 }
@@ -262,10 +266,12 @@ impl Broker {
             wait: !timeout.is_zero(),
             priority: waiting.priority,
             client: waiting.client.clone(),
+            endpoint: waiting.endpoint.clone(),
+            beside: waiting.beside,
         };
         let span = tracing::debug_span!("wait", pool = %entry.pool.name());
         let granted = entry.pool.acquire(request).instrument(span).await;
-        granted.map_err(|refusal| refused(entry, refusal_error(refusal)))
+        granted.map_err(|refusal| refused(entry, refusal_error(entry, refusal)))
     }
 }
 
@@ -332,14 +338,24 @@ fn refused(entry: &PoolEntry, error: Error) -> Failure {
         .executed(Executed::No)
 }
 
-fn refusal_error(refusal: Refusal) -> Error {
+fn refusal_error(entry: &PoolEntry, refusal: Refusal) -> Error {
     match refusal {
         Refusal::Timeout { waited } => Error::AcquireTimeout { waited },
         Refusal::QueueFull { limit } => Error::QueueFull { limit },
         Refusal::Paused => Error::PoolPaused,
         Refusal::Unreachable { message, retry_after } => Error::BackendUnreachable { message, retry_after },
+        Refusal::NoSuchEndpoint => no_such_endpoint(entry),
         Refusal::Deleted => Error::PoolDraining,
         Refusal::BrokerStopping => Error::BrokerDraining,
+    }
+}
+
+fn no_such_endpoint(entry: &PoolEntry) -> Error {
+    let known = entry.pool.endpoints();
+    let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+    let message = format!("is no endpoint of this pool, which has {}", known.join(", "));
+    Error::Invalid {
+        faults: Faults::one("options.endpoint", message),
     }
 }
 

@@ -113,7 +113,7 @@ impl Broker {
     /// Why there is no answer, and whether the call was executed.
     pub async fn execute_on_pool(self: &Arc<Self>, mut ask: PoolCall) -> CallResult {
         let entry = self.pools.get(&ask.pool)?;
-        inspect_one_shot(&entry, &ask.call.operation)?;
+        inspect_one_shot(&entry, &mut ask)?;
         let Some(request) = ask.request else {
             return self.one_shot(&entry, ask).await;
         };
@@ -281,8 +281,11 @@ pub(super) fn inspect(entry: &PoolEntry, operation: &Operation) -> Result<crate:
 }
 
 /// Looks at a one-shot's operation: one that leaves state behind makes no sense there.
-pub(super) fn inspect_one_shot(entry: &PoolEntry, operation: &Operation) -> Result<(), Failure> {
-    if !inspect(entry, operation)?.lease {
+pub(super) fn inspect_one_shot(entry: &PoolEntry, ask: &mut PoolCall) -> Result<(), Failure> {
+    let operation = &ask.call.operation;
+    let needs = inspect(entry, operation)?;
+    ask.waiting.beside = needs.beside;
+    if !needs.lease {
         return Ok(());
     }
     let message = format!(

@@ -84,6 +84,13 @@ fn set_aside(inner: &Inner, row: &PoolRow, spec: PoolSpec) {
     inner.shelf.put(&row.name, Entry::new(row, spec, phase));
 }
 
+/// What sessions depend on of a definition's endpoints; their limits apply to sessions that are there.
+fn addresses(spec: &PoolSpec) -> impl Iterator<Item = (&str, &str)> {
+    spec.endpoints
+        .iter()
+        .map(|endpoint| (&*endpoint.name, &*endpoint.address))
+}
+
 /// Starts the pool, or changes the one that runs. Sessions are replaced only if the endpoints or the backend are
 /// others than before.
 pub(super) fn apply(inner: &Inner, row: &PoolRow, spec: PoolSpec, plan: Plan) {
@@ -93,7 +100,7 @@ pub(super) fn apply(inner: &Inner, row: &PoolRow, spec: PoolSpec, plan: Plan) {
         .filter(|entry| matches!(entry.phase, Phase::Serving));
     match before {
         Some(before) => {
-            let same = before.spec.endpoints == spec.endpoints && before.spec.backend == spec.backend;
+            let same = before.spec.backend == spec.backend && addresses(&before.spec).eq(addresses(&spec));
             let backend = (!same).then_some(plan.backend);
             inner.pools.change(&row.name, plan.settings, plan.policy, backend);
         }

@@ -68,6 +68,9 @@ impl Caller {
                 let range = Duration::ZERO..=HOUR;
                 waiting.timeout = duration(options.wait_timeout.as_ref(), "wait_timeout", range, faults);
                 waiting.priority = priority(options.priority, faults);
+                waiting.endpoint = Some(&*options.endpoint)
+                    .filter(|name| !name.is_empty())
+                    .map(Arc::from);
             });
         }
         waiting
@@ -211,8 +214,8 @@ fn check_target(
 /// What a repeat must have in common.
 fn execute_fingerprint(request: &mut proto::ExecuteRequest) -> Fingerprint {
     // Put back afterwards: a copy of the request could be 4 MiB large.
-    let options = request.options;
-    request.options = without_wait(options);
+    let options = request.options.take();
+    request.options = without_wait(options.as_ref());
     let fingerprint = Fingerprint::of(&request.encode_to_vec());
     request.options = options;
     fingerprint
@@ -221,13 +224,13 @@ fn execute_fingerprint(request: &mut proto::ExecuteRequest) -> Fingerprint {
 /// What a repeated acquire must have in common.
 pub(super) fn acquire_fingerprint(request: &proto::AcquireLeaseRequest) -> Fingerprint {
     let mut request = request.clone();
-    request.options = without_wait(request.options);
+    request.options = without_wait(request.options.as_ref());
     Fingerprint::of(&request.encode_to_vec())
 }
 
 /// A repeat may be ready to wait for another time. Options that say nothing else are as good as none.
-fn without_wait(options: Option<proto::AcquireOptions>) -> Option<proto::AcquireOptions> {
-    let mut options = options?;
+fn without_wait(options: Option<&proto::AcquireOptions>) -> Option<proto::AcquireOptions> {
+    let mut options = options?.clone();
     options.wait_timeout = None;
     (options != proto::AcquireOptions::default()).then_some(options)
 }
@@ -292,6 +295,7 @@ mod tests {
                 nanos: 0,
             }),
             priority: priority.into(),
+            endpoint: String::new(),
         })
     }
 
@@ -303,9 +307,9 @@ mod tests {
                 ..Default::default()
             })
         };
-        let execute = |options| {
+        let execute = |options: Option<proto::AcquireOptions>| {
             let mut request = proto::ExecuteRequest {
-                options,
+                options: options.clone(),
                 ..Default::default()
             };
             let fingerprint = execute_fingerprint(&mut request);
@@ -313,10 +317,10 @@ mod tests {
             fingerprint
         };
         let waits = options(5, proto::Priority::Unspecified);
-        assert_eq!(acquire(None), acquire(waits));
+        assert_eq!(acquire(None), acquire(waits.clone()));
         assert_eq!(execute(None), execute(waits));
         let other = options(5, proto::Priority::High);
-        assert_ne!(acquire(None), acquire(other));
+        assert_ne!(acquire(None), acquire(other.clone()));
         assert_ne!(execute(None), execute(other));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     catalog::Catalog,
     error::{Error, Failure, Faults},
     lease::{End, Listed},
-    pool::{Priority, SessionInfo, SessionState, WaiterInfo},
+    pool::{CheckReport, Priority, SessionInfo, SessionState, WaiterInfo},
     proto::{self, pool_service_server::PoolService},
 };
 
@@ -89,9 +89,30 @@ const fn session_state(state: SessionState) -> proto::SessionState {
     }
 }
 
+/// What failed, and where.
+fn failures(reports: &[CheckReport]) -> String {
+    let failed = reports.iter().filter(|report| !report.healthy);
+    let told = failed.map(|report| match &*report.endpoint {
+        "" => report.message.clone(),
+        endpoint => format!("{endpoint}: {}", report.message),
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+fn endpoint_check(report: CheckReport) -> proto::EndpointCheck {
+    proto::EndpointCheck {
+        endpoint: report.endpoint.to_string(),
+        healthy: report.healthy,
+        message: report.message,
+        dial_time: Some(encode::duration(report.dial_time)),
+        probe_time: Some(encode::duration(report.probe_time)),
+    }
+}
+
 fn waiter(info: WaiterInfo) -> proto::Waiter {
     proto::Waiter {
         client: info.client.as_deref().unwrap_or_default().to_owned(),
+        endpoint: info.endpoint.as_deref().unwrap_or_default().to_owned(),
         priority: priority(info.priority).into(),
         effective_priority: priority(info.effective_priority).into(),
         waited: Some(encode::duration(info.waited)),
@@ -224,13 +245,11 @@ impl PoolService for PoolApi {
         &self,
         request: Request<proto::CheckPoolRequest>,
     ) -> Answer<proto::CheckPoolResponse> {
-        let report = self.find(&request.into_inner().name)?.pool.check().await;
+        let reports = self.find(&request.into_inner().name)?.pool.check().await;
         Ok(Response::new(proto::CheckPoolResponse {
-            healthy: report.healthy,
-            message: report.message,
-            endpoint: report.endpoint.to_string(),
-            dial_time: Some(encode::duration(report.dial_time)),
-            probe_time: Some(encode::duration(report.probe_time)),
+            healthy: reports.iter().all(|report| report.healthy),
+            message: failures(&reports),
+            endpoints: reports.into_iter().map(endpoint_check).collect(),
         }))
     }
 

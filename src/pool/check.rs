@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::{
     Pool,
+    core::Core,
     exchange::NewSession,
     held::GiveBack,
     report::CheckReport,
@@ -12,20 +15,31 @@ use super::{
 };
 
 impl Pool {
-    /// Dials one session, probes it and closes it. When there is no place for one more, the next session that comes
-    /// free within the connect timeout is probed instead, and kept. Goes on in the background if dropped.
-    pub async fn check(self: &Arc<Self>) -> CheckReport {
+    /// Dials one session at each endpoint, probes it and closes it; all at the same time. Where there is no place for
+    /// one more, the next session that comes free within the connect timeout is probed instead, and kept. Goes on in
+    /// the background if dropped.
+    pub async fn check(self: &Arc<Self>) -> Vec<CheckReport> {
+        let endpoints = self.exchange.look(Core::open_places);
+        join_all(endpoints.into_iter().map(|endpoint| self.check_at(endpoint))).await
+    }
+
+    async fn check_at(self: &Arc<Self>, endpoint: Arc<str>) -> CheckReport {
         let pool = Arc::clone(self);
+        let name = Arc::clone(&endpoint);
         let task = self.runtime.spawn(async move {
-            let (place, todo) = pool.exchange.begin_check(pool.clock.now());
+            let (place, todo) = pool.exchange.begin_check(pool.clock.now(), &name);
             pool.finish(todo);
             match place {
                 Some(new) => pool.check_new(new).await,
-                None => pool.check_idle().await,
+                None => pool.check_idle(name).await,
             }
         });
-        task.await
-            .unwrap_or_else(|error| failed(format!("the check itself failed: {error}")))
+        let checked = task.await;
+        let mut report = checked.unwrap_or_else(|error| failed(format!("the check itself failed: {error}")));
+        if report.endpoint.is_empty() {
+            report.endpoint = endpoint;
+        }
+        report
     }
 
     async fn check_new(self: Arc<Self>, new: NewSession) -> CheckReport {
@@ -55,7 +69,7 @@ impl Pool {
         report
     }
 
-    async fn check_idle(self: Arc<Self>) -> CheckReport {
+    async fn check_idle(self: Arc<Self>, endpoint: Arc<str>) -> CheckReport {
         let asked = self.clock.now();
         let request = Request {
             asked,
@@ -63,6 +77,8 @@ impl Pool {
             wait: true,
             priority: Priority::High,
             client: Some(Arc::from("check")),
+            endpoint: Some(endpoint),
+            beside: false,
         };
         let mut held = match self.acquire(request).await {
             Ok(held) => held,
@@ -97,6 +113,7 @@ fn explain(refusal: Refusal) -> String {
             "not checked: the pool is paused, and has no place for one more session".to_owned()
         }
         Refusal::Unreachable { message, .. } => message,
+        Refusal::NoSuchEndpoint => "not checked: the endpoint was removed".to_owned(),
         Refusal::Deleted => "not checked: the pool is being deleted".to_owned(),
         Refusal::BrokerStopping => "not checked: the broker is stopping".to_owned(),
     }

@@ -5,6 +5,7 @@
 //! short-lived task for each dial, probe, reset and close, bounded by the definition's timeouts. Callers spawn
 //! nothing and dial nothing: they may go away at any time.
 
+mod beside;
 mod calls;
 mod check;
 mod core;
@@ -26,6 +27,6 @@ pub use self::{
     held::{Acquire, GiveBack, Held},
     report::{CheckReport, SessionInfo, WaiterInfo},
     request::{Ending, Priority, Refusal, Request},
-    settings::{HealthSettings, Settings},
+    settings::{EndpointSettings, HealthSettings, Settings},
     shell::{Identity, Pool},
 };

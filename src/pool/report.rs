@@ -16,7 +16,7 @@ pub struct SessionInfo {
     pub id: Arc<str>,
     /// What it is doing.
     pub state: SessionState,
-    /// The endpoint that it is connected to; empty while it is being dialed.
+    /// The endpoint that it is connected to, or dialed at.
     pub endpoint: Arc<str>,
     /// Time since it was opened, or since its dial began.
     pub age: Duration,
@@ -33,6 +33,8 @@ pub struct SessionInfo {
 pub struct WaiterInfo {
     /// What the caller calls itself.
     pub client: Option<Arc<str>>,
+    /// The only endpoint that will do; absent, any will.
+    pub endpoint: Option<Arc<str>>,
     /// The class that it asked for.
     pub priority: Priority,
     /// The class that it has by now.
@@ -50,7 +52,7 @@ pub struct CheckReport {
     pub healthy: bool,
     /// What failed, for people; empty if healthy.
     pub message: String,
-    /// The endpoint that was dialed; empty if none answered.
+    /// The endpoint.
     pub endpoint: Arc<str>,
     /// Time to open the session; zero if an idle one was checked because there was no place for another.
     pub dial_time: Duration,
@@ -59,11 +61,17 @@ pub struct CheckReport {
 }
 
 impl Pool {
-    /// Every session, the oldest first.
+    /// Every session, the oldest first; those beside included.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionInfo> {
+        let mut found: Vec<_> = self.family().flat_map(Self::own_sessions).collect();
+        found.sort_by_key(|(born, _)| *born);
+        found.into_iter().map(|(_, info)| info).collect()
+    }
+
+    fn own_sessions(&self) -> Vec<(Time, SessionInfo)> {
         let now = self.clock.now();
-        let mut found: Vec<(Time, SessionInfo)> = self.exchange.look_inside(|inner| {
+        self.exchange.look_inside(|inner| {
             let listed = inner.core.sessions().filter_map(|(key, record)| {
                 let face = &inner.slot(key)?.face;
                 let info = SessionInfo {
@@ -78,9 +86,7 @@ impl Pool {
                 Some((record.born, info))
             });
             listed.collect()
-        });
-        found.sort_by_key(|(born, _)| *born);
-        found.into_iter().map(|(_, info)| info).collect()
+        })
     }
 
     /// The first `limit` of those who wait, in the order in which they would be served now, and how many there are.
@@ -91,6 +97,9 @@ impl Pool {
             let ageing = inner.core.settings().ageing;
             let listed = inner.core.waiters(now).take(limit).map(|waiter| WaiterInfo {
                 client: inner.client(waiter.tag),
+                endpoint: waiter
+                    .place
+                    .and_then(|place| inner.core.place_name(place).cloned()),
                 priority: waiter.priority,
                 effective_priority: waiter.effective(now, ageing),
                 waited: now.since(waiter.arrived),
@@ -98,6 +107,12 @@ impl Pool {
             });
             (listed.collect(), inner.core.waiter_count())
         })
+    }
+
+    /// The names of its endpoints; one without a name for a backend that has none.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Arc<str>> {
+        self.exchange.look(super::core::Core::open_places)
     }
 
     /// Statistics of this moment.

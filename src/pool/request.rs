@@ -18,6 +18,10 @@ pub struct Request {
     pub priority: Priority,
     /// What the caller calls itself, for those who look at the queue.
     pub client: Option<Arc<str>>,
+    /// The name of the only endpoint whose sessions will do; absent, any will.
+    pub endpoint: Option<Arc<str>>,
+    /// Whether it is for an operation that must not wait for a session: one of those beside will do.
+    pub beside: bool,
 }
 
 /// A class of waiters. Strict, save that waiting lifts a waiter from class to class.
@@ -55,6 +59,8 @@ pub enum Refusal {
         /// When the pool dials again.
         retry_after: Option<Duration>,
     },
+    /// The pool has no endpoint of the name that was asked for.
+    NoSuchEndpoint,
     /// The pool was deleted.
     Deleted,
     /// The broker is stopping.

@@ -1,10 +1,12 @@
 //! What a definition says about a pool, with every default filled in.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// A pool's limits and policy. Defaults are those that `proto/sublet/v1/pool.proto` documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Where sessions are opened; none for a kind that needs no address.
+    pub endpoints: Vec<EndpointSettings>,
     /// Sessions to keep open even when nobody needs them.
     pub min_sessions: u32,
     /// Sessions at most, in whatever state.
@@ -31,6 +33,17 @@ pub struct Settings {
     pub health: Option<HealthSettings>,
 }
 
+/// One endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// What leases and statistics call it, and what callers ask for. No other has it.
+    pub name: Arc<str>,
+    /// Where it is. No other has it: while it stays the same, so do the sessions that count against its limit.
+    pub address: Arc<str>,
+    /// Sessions at most, beside the pool's own limit.
+    pub max_sessions: Option<u32>,
+}
+
 /// How idle sessions are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthSettings {
@@ -45,6 +58,7 @@ pub struct HealthSettings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            endpoints: Vec::new(),
             min_sessions: 0,
             max_sessions: 10,
             max_idle: 10,

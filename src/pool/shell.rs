@@ -14,16 +14,17 @@ use tokio::{
 };
 
 use super::{
+    beside::settings_beside,
     calls::Calls,
     core::Core,
     driver,
     exchange::{Answer, Exchange, Job, Todo},
     held::Acquire,
     request::{Ending, Request},
-    settings::Settings,
+    settings::{EndpointSettings, Settings},
 };
 use crate::{
-    backend::{Backend, Session},
+    backend::{Backend, Load, Session},
     clock::{Clock, Time},
 };
 
@@ -51,6 +52,8 @@ pub struct Pool {
     pub(super) calls: Calls,
     pub(super) started: Time,
     pub(super) last_reset: Mutex<Option<Time>>,
+    /// For operations that must not wait for a session, if the backend has such.
+    pub(super) beside: Option<Arc<Self>>,
     backend: Mutex<Arc<dyn Backend>>,
     /// The pool itself, for the tasks it spawns.
     this: Weak<Self>,
@@ -69,10 +72,13 @@ impl Pool {
         settings: Settings,
         clock: Clock,
     ) -> Arc<Self> {
+        let beside = Self::start_beside(&identity, &*backend, &settings, &clock);
         let Identity { name, boot, seed } = identity;
         let started = clock.now();
+        let loads = loads(&*backend, &settings);
         let core = Core::new(started, boot, seed, settings);
         let (exchange, todo) = Exchange::new(core, format!("{name}-{boot}-"));
+        exchange.watch_loads(loads);
         let alarm = Arc::new(Notify::new());
         let runtime = Handle::current();
         let pool = Arc::new_cyclic(|this| {
@@ -89,6 +95,7 @@ impl Pool {
                 calls: Calls::default(),
                 started,
                 last_reset: Mutex::new(None),
+                beside,
                 backend: Mutex::new(backend),
                 this: Weak::clone(this),
                 alarm,
@@ -114,7 +121,8 @@ impl Pool {
 
     /// Asks for a session. See [`Acquire`] for what happens when it is dropped.
     pub fn acquire(self: &Arc<Self>, request: Request) -> Acquire {
-        Acquire::new(Arc::clone(self), request)
+        let beside = self.beside.as_ref().filter(|_| request.beside);
+        Acquire::new(Arc::clone(beside.unwrap_or(self)), request)
     }
 
     pub(super) fn ask(&self, request: &Request, waker: &Waker) -> Answer<Box<dyn Session>> {
@@ -129,30 +137,31 @@ impl Pool {
     /// Applies new limits now: idle sessions above them close, others as they come free; waiters keep their places
     /// and deadlines. With a backend, sessions are replaced too, and nothing learned of the old one holds.
     pub fn reconfigure(&self, settings: Settings, backend: Option<Arc<dyn Backend>>) {
+        if let Some(beside) = &self.beside {
+            let backend = backend.as_ref().and_then(|backend| backend.beside());
+            beside.reconfigure(settings_beside(&settings), backend);
+        }
         let replace = backend.is_some();
         if let Some(backend) = backend {
             // First, so that every dial decided on after the recycling meets the new one.
             *self.backend.lock() = backend;
         }
+        let loads = loads(&*self.backend(), &settings);
         let now = self.clock.now();
-        self.order(|core| {
-            if replace {
-                core.replace_backend(now);
-            }
-            core.reconfigure(now, settings);
-        });
+        self.order(|core| core.reconfigure(now, settings, replace));
+        self.exchange.watch_loads(loads);
     }
 
     /// Stops grants: who waits goes on waiting, running calls go on, and nothing is dialed.
     pub fn pause(&self) {
         let now = self.clock.now();
-        self.order(|core| core.pause(now));
+        self.family().for_each(|pool| pool.order(|core| core.pause(now)));
     }
 
     /// Goes on after a pause, however often it was paused.
     pub fn resume(&self) {
         let now = self.clock.now();
-        self.order(|core| core.resume(now));
+        self.family().for_each(|pool| pool.order(|core| core.resume(now)));
     }
 
     /// Whether it is paused.
@@ -164,18 +173,23 @@ impl Pool {
     /// Replaces every session: idle ones now, others as they come free. Returns how many there were.
     pub fn recycle(&self) -> u32 {
         let now = self.clock.now();
-        self.order(|core| core.recycle(now))
+        self.family()
+            .map(|pool| pool.order(|core| core.recycle(now)))
+            .sum()
     }
 
     /// Ends the pool: waiters and new requests are refused, idle sessions close, held ones when given back.
     pub fn refuse_new(&self, why: Ending) {
         let now = self.clock.now();
-        self.order(|core| core.refuse_new(now, why));
+        self.family()
+            .for_each(|pool| pool.order(|core| core.refuse_new(now, why)));
     }
 
     /// Returns when no session is left in any state. May be dropped at any time.
     pub async fn when_empty(&self) {
-        self.when(Core::is_empty).await;
+        for pool in self.family() {
+            pool.when(Core::is_empty).await;
+        }
     }
 
     /// Opens sessions ahead of need: `sessions` is a minimum until it is reached or `deadline` has passed. Returns how
@@ -194,15 +208,19 @@ impl Pool {
     /// Closes a session by its id: its fence is shut at once; if it is held, it closes when it is given back. False
     /// if there is no such session.
     pub fn close_session(&self, id: &str) -> bool {
-        let (found, todo) = self.exchange.close_session(self.clock.now(), id);
-        self.finish(todo);
-        found
+        self.family().any(|pool| {
+            let (found, todo) = pool.exchange.close_session(pool.clock.now(), id);
+            pool.finish(todo);
+            found
+        })
     }
 
     /// Closes every session: all fences are shut at once; held sessions close when they are given back.
     pub fn close_sessions(&self) {
-        let todo = self.exchange.close_sessions(self.clock.now());
-        self.finish(todo);
+        for pool in self.family() {
+            let todo = pool.exchange.close_sessions(pool.clock.now());
+            pool.finish(todo);
+        }
     }
 
     /// A further upper limit beside the definition's, or none: a cluster's share, for example.
@@ -283,6 +301,13 @@ impl Pool {
             Err(_) => self.runtime.spawn(pool.carry_out(job)),
         };
     }
+}
+
+/// What says how much work waits at each endpoint.
+fn loads(backend: &dyn Backend, settings: &Settings) -> Vec<(Arc<str>, Load)> {
+    let load =
+        |endpoint: &EndpointSettings| Some((Arc::clone(&endpoint.name), backend.load(&endpoint.name)?));
+    settings.endpoints.iter().filter_map(load).collect()
 }
 
 impl Drop for Pool {

@@ -47,7 +47,7 @@ impl Pool {
         let limit = self.exchange.look(|core| core.settings().connect);
         debug!(pool = %self.name, session = %new.face.id, "dialing");
         let backend = self.backend();
-        let dialing = bounded(limit, backend.dial(Arc::clone(&new.face.fence))).await;
+        let dialing = bounded(limit, backend.dial(Arc::clone(&new.face.fence), &new.endpoint)).await;
         let session = match dialing.unwrap_or_else(|why| Err(transient(format!("opening a session {why}")))) {
             Ok(session) => session,
             Err(error) => {

@@ -34,7 +34,7 @@ use sublet::{
 mod pool;
 
 mod backend {
-    pub(crate) use sublet::backend::{DialError, DialErrorKind, Fence};
+    pub(crate) use sublet::backend::{DialError, DialErrorKind, Fence, Load};
 }
 
 mod clock {
@@ -89,6 +89,8 @@ impl Market {
             wait: true,
             priority: Priority::Normal,
             client: None,
+            endpoint: None,
+            beside: false,
         };
         // Its own waker comes with its first poll; asking and waiting are two steps here, so that one can go between.
         let mut todo = None;

@@ -67,10 +67,11 @@ impl Backend for Echo {
     fn inspect(&self, operation: &Operation) -> Result<Needs, Faults> {
         Call::read(operation).map(|call| Needs {
             lease: call.is_stateful(),
+            ..Needs::default()
         })
     }
 
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+    fn dial(&self, fence: Arc<Fence>, _: &str) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
         let session = EchoSession::new(Arc::clone(&self.endpoint), Arc::clone(&self.record), fence);
         let delay = self.dial_delay;
         async move {

@@ -32,7 +32,7 @@ impl Bench {
         let echo = Echo::new(Duration::ZERO);
         let fence = Arc::new(Fence::default());
         fence.open(1);
-        let session = echo.dial(Arc::clone(&fence)).await.unwrap();
+        let session = echo.dial(Arc::clone(&fence), "").await.unwrap();
         Self { echo, fence, session }
     }
 
@@ -269,7 +269,7 @@ async fn what_a_dropped_connection_claims_is_what_the_record_says() {
         assert_eq!((claimed, bench.fence.sent() > 0), (executed, sent), "{order}");
         assert_eq!(bench.session.cleanliness(), Cleanliness::Broken);
         assert!(bench.session.probe().await.is_err());
-        bench.session = bench.echo.dial(Arc::clone(&bench.fence)).await.unwrap();
+        bench.session = bench.echo.dial(Arc::clone(&bench.fence), "").await.unwrap();
         let record = bench.pool_record().await;
         let names = |yes: bool| if yes { json!(["x"]) } else { json!([]) };
         assert_eq!(
@@ -284,7 +284,7 @@ async fn what_a_dropped_connection_claims_is_what_the_record_says() {
 async fn counts_are_kept_for_the_session_and_for_the_pool() {
     let mut bench = Bench::new().await;
     bench.run(call("echo", json!({}))).await.unwrap();
-    bench.session = bench.echo.dial(Arc::clone(&bench.fence)).await.unwrap();
+    bench.session = bench.echo.dial(Arc::clone(&bench.fence), "").await.unwrap();
     bench.run(call("echo", json!({}))).await.unwrap();
     assert_eq!(bench.json("count", json!({})).await["calls"], 2);
     assert_eq!(
@@ -339,7 +339,7 @@ fn a_definition_is_refused_with_all_its_faults() {
 async fn dialing_takes_its_delay() {
     let clock = crate::clock::Clock::tokio();
     let echo = Echo::new(Duration::from_secs(3));
-    echo.dial(Arc::default()).await.unwrap();
+    echo.dial(Arc::default(), "").await.unwrap();
     assert_eq!(
         clock.now().since(crate::clock::Time::ZERO),
         Duration::from_secs(3)

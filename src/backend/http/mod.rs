@@ -58,7 +58,7 @@ impl Backend for Http {
         Plan::read(operation, &self.target).map(|_| Needs::default())
     }
 
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+    fn dial(&self, fence: Arc<Fence>, _: &str) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
         let (table, target) = (Arc::clone(&self.table), Arc::clone(&self.target));
         async move {
             let session = HttpSession::dial(table, target, fence).await?;

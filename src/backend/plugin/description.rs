@@ -169,6 +169,7 @@ pub(super) fn inspect(known: &Known, asked: &Operation) -> Result<Needs, Faults>
     match known.latest() {
         Some(latest) => latest.find(asked).map(|found| Needs {
             lease: found.needs_lease,
+            ..Needs::default()
         }),
         // Nobody has asked the driver yet: the session that is dialed for this looks again.
         None => Ok(Needs::default()),

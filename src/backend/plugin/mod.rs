@@ -65,7 +65,7 @@ impl Backend for Plugin {
         description::inspect(&self.known, operation)
     }
 
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+    fn dial(&self, fence: Arc<Fence>, _: &str) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
         let (target, known) = (Arc::clone(&self.target), Arc::clone(&self.known));
         let leftovers = Arc::clone(&self.leftovers);
         async move {

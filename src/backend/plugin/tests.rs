@@ -47,7 +47,7 @@ impl Stage {
         let backend = backend(format!("unix:{}", path.display()));
         let fence = Arc::new(Fence::default());
         fence.open(1);
-        let dialing = backend.dial(Arc::clone(&fence));
+        let dialing = backend.dial(Arc::clone(&fence), "");
         let serving = async {
             let (socket, _) = listener.accept().await.unwrap();
             let (socket, peer) = twice(socket);

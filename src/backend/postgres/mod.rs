@@ -74,7 +74,7 @@ impl Backend for Postgres {
         Ok(needs)
     }
 
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+    fn dial(&self, fence: Arc<Fence>, _: &str) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
         let (server, clock) = (Arc::clone(&self.server), self.clock.clone());
         async move {
             let session = PostgresSession::dial(server, clock, fence).await?;

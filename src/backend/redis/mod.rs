@@ -65,10 +65,13 @@ impl Backend for Redis {
         let plan = Plan::read(operation)?;
         let lease = plan.needs_lease();
         operation.inspected.keep(plan);
-        Ok(Needs { lease })
+        Ok(Needs {
+            lease,
+            ..Needs::default()
+        })
     }
 
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+    fn dial(&self, fence: Arc<Fence>, _: &str) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
         let (server, clock) = (Arc::clone(&self.server), self.clock.clone());
         async move {
             let session = RedisSession::dial(server, clock, fence).await?;

@@ -54,7 +54,7 @@ impl Backend for Tcp {
         Ok(needs)
     }
 
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+    fn dial(&self, fence: Arc<Fence>, _: &str) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
         let peer = Arc::clone(&self.peer);
         async move {
             let link = connect::connect(&peer, &fence).await?;

@@ -89,7 +89,7 @@ impl Backend for Stub {
     fn inspect(&self, _: &Operation) -> Result<Needs, Faults> {
         Ok(Needs::default())
     }
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+    fn dial(&self, fence: Arc<Fence>, _: &str) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
         let session = StubSession(Arc::clone(&self.0), fence);
         std::future::ready(Ok(Box::new(session) as Box<dyn Session>)).boxed()
     }

@@ -1,6 +1,7 @@
 //! From a definition to a plan: every default filled in, every fault found. A file per group of settings; a backend's
-//! own message and the endpoints are checked by its kind.
+//! own message and the endpoints' addresses are checked by its kind.
 
+mod endpoints;
 mod health;
 mod lease;
 mod names;
@@ -46,6 +47,7 @@ fn definition(spec: &PoolSpec, surroundings: &Surroundings, faults: &mut Faults)
         stall: kind.stall,
         ..Policy::default()
     };
+    endpoints::check(&spec.endpoints, &mut settings, faults);
     sizing::check(spec.sizing.unwrap_or_default(), &mut settings, faults);
     timeouts::check(
         spec.timeouts.unwrap_or_default(),

@@ -161,6 +161,7 @@ async fn every_given_value_reaches_the_plan() {
     let plan = plan.unwrap();
     insta::assert_snapshot!(format!("{:#?}\n{:#?}", plan.settings, plan.policy), @r"
     Settings {
+        endpoints: [],
         min_sessions: 1,
         max_sessions: 4,
         max_idle: 3,

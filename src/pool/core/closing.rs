@@ -1,6 +1,6 @@
 //! Closing sessions: which ones may not be used again, and what happens when one is gone.
 
-use super::{Action, Core, SessionKey, SessionState};
+use super::{Action, Core, SessionKey, SessionState, places::Place};
 use crate::clock::Time;
 
 impl Core {
@@ -9,12 +9,19 @@ impl Core {
         let Some(record) = self.sessions.get(key) else {
             return true;
         };
-        self.ending.is_some() || record.doomed || record.epoch != self.epoch || self.over_cap()
+        let one_too_many = self.over_cap() || self.over_cap_at(record.place());
+        self.ending.is_some() || record.doomed || record.epoch != self.epoch || one_too_many
     }
 
     fn over_cap(&self) -> bool {
         let counts = self.sessions.counts();
         counts.total() - counts.closing > self.cap()
+    }
+
+    fn over_cap_at(&self, place: usize) -> bool {
+        let counts = self.sessions.counts_at(place);
+        let cap = self.places.get(place).map_or(0, Place::cap);
+        counts.total() - counts.closing > cap
     }
 
     /// Sends a session away. It counts until [`Core::closed`].
@@ -40,6 +47,13 @@ impl Core {
 
     /// Closes idle sessions that are too many, those first that came free first.
     pub(super) fn trim(&mut self, now: Time) {
+        for place in 0..self.places.len() {
+            while self.over_cap_at(place)
+                && let Some((key, _)) = self.sessions.oldest_idle_at(place)
+            {
+                self.close(now, key);
+            }
+        }
         while self.over_cap() || self.sessions.counts().idle > self.settings.max_idle {
             let Some((key, _)) = self.sessions.oldest_idle() else {
                 return;
@@ -51,7 +65,7 @@ impl Core {
     /// Closes every idle session; says how many that were.
     pub(super) fn close_idle(&mut self, now: Time) -> u32 {
         let before = self.sessions.counts().idle;
-        while let Some((key, _)) = self.sessions.newest_idle() {
+        while let Some((key, _)) = self.sessions.oldest_idle() {
             self.close(now, key);
         }
         before

@@ -1,9 +1,11 @@
 //! What an operator does to a pool: pause, recycle, change, end; and what one sees of it.
 
+use std::sync::Arc;
+
 use super::{Core, SessionKey, SessionState, Stats, Waiter, counters::Counters, sessions::Record};
 use crate::{
     clock::Time,
-    pool::{Ending, Settings},
+    pool::{Ending, Refusal, Settings},
 };
 
 impl Core {
@@ -31,26 +33,74 @@ impl Core {
 
     /// Replaces every session: idle ones close now, others when they come free. Says how many there were.
     pub(crate) fn recycle(&mut self, now: Time) -> u32 {
-        self.epoch = self.epoch.wrapping_add(1);
         let counts = self.sessions.counts();
-        self.useless_dials = counts.dialing;
-        self.sessions.doom_dialing();
-        self.close_idle(now);
+        self.outdate(now);
         self.open_more(now);
         counts.live() + counts.dialing
     }
 
-    /// The backend is another one: nothing learned of the old one holds, and its sessions are replaced.
-    pub(crate) fn replace_backend(&mut self, now: Time) -> u32 {
-        self.dialing.forget();
-        self.recycle(now)
+    /// From now on every session that there is counts as old.
+    fn outdate(&mut self, now: Time) {
+        self.epoch = self.epoch.wrapping_add(1);
+        for index in 0..self.places.len() {
+            let dialing = self.sessions.counts_at(index).dialing;
+            if let Some(place) = self.places.get_mut(index) {
+                place.useless_dials = dialing;
+            }
+        }
+        self.sessions.doom_dialing();
+        self.close_idle(now);
     }
 
-    /// New limits. Idle sessions above them close now, others as they come free; waiters keep their places.
-    pub(crate) fn reconfigure(&mut self, now: Time, settings: Settings) {
+    /// New limits. Idle sessions above them close now, others as they come free; waiters keep their places. With
+    /// `replace` the backend is another one: nothing learned of the old one holds, and its sessions are replaced.
+    pub(crate) fn reconfigure(&mut self, now: Time, settings: Settings, replace: bool) {
         self.upkeep.follow(&settings);
+        self.expire(now);
+        let (sessions, waiters) = (&self.sessions, &self.waiters);
+        self.places.follow(&settings.endpoints, |place| {
+            sessions.counts_at(place).total() == 0 && waiters.asking_for(place) == 0
+        });
         self.settings = settings;
+        if replace {
+            self.dialing.forget();
+            self.places.forget();
+            self.outdate(now);
+        }
+        self.refuse_closed_places();
         self.limits_changed(now);
+    }
+
+    /// Refuses those who ask for an endpoint that is in the definition no more.
+    fn refuse_closed_places(&mut self) {
+        for place in 0..self.places.len() {
+            if self.places.eligible(Some(place)).next().is_none() {
+                self.refuse_asking_for(place, &Refusal::NoSuchEndpoint);
+            }
+        }
+    }
+
+    /// What an endpoint says of the work that waits there.
+    pub(crate) fn set_load(&mut self, place: usize, load: u32) {
+        if let Some(place) = self.places.get_mut(place) {
+            place.load = load;
+        }
+    }
+
+    /// The endpoint with this name, if sessions may be opened there.
+    pub(crate) fn place_named(&self, name: &str) -> Option<usize> {
+        self.places.named(name)
+    }
+
+    /// The names of the endpoints where sessions may be opened.
+    pub(crate) fn open_places(&self) -> Vec<Arc<str>> {
+        let names = self.places.eligible(None).map(|(_, place)| &place.name);
+        names.cloned().collect()
+    }
+
+    /// What people call an endpoint.
+    pub(crate) fn place_name(&self, place: usize) -> Option<&Arc<str>> {
+        self.places.get(place).map(|place| &place.name)
     }
 
     /// A further limit from outside, or none.
@@ -101,14 +151,10 @@ impl Core {
     /// Sessions open, and whether waiting for `target` of them is of no use.
     pub(crate) fn warmth(&self, target: u32) -> (u32, bool) {
         let live = self.sessions.counts().live();
-        let hopeless = self
-            .dialing
-            .failing
-            .as_ref()
-            .is_some_and(|failing| failing.permanent);
+        let enough = live >= target.min(self.cap());
         (
             live,
-            live >= target.min(self.cap()) || hopeless || self.ending.is_some(),
+            enough || self.places.hopeless(None) || self.ending.is_some(),
         )
     }
 
@@ -119,9 +165,10 @@ impl Core {
         };
         let again = std::mem::replace(&mut record.doomed, true);
         record.cut_off |= record.state() == SessionState::Dialing;
+        let place = record.place();
         match record.state() {
             SessionState::Idle => self.close(now, key),
-            SessionState::Dialing => self.useless_dials += u32::from(!again),
+            SessionState::Dialing => self.note_useless(place, !again),
             SessionState::Leased
             | SessionState::Probing
             | SessionState::Resetting
@@ -132,14 +179,19 @@ impl Core {
     }
 
     /// Untried counts as serving; so does a failing backend while old sessions live.
-    pub(crate) const fn is_serving(&self) -> bool {
-        let failing = self.dialing.failing.is_some() && self.sessions.counts().live() == 0;
+    pub(crate) fn is_serving(&self) -> bool {
+        let failing = self.places.failing(None).is_some() && self.sessions.counts().live() == 0;
         !self.paused && self.ending.is_none() && !failing
     }
 
     #[cfg(test)]
-    pub(crate) const fn is_failing(&self) -> bool {
-        self.dialing.failing.is_some()
+    pub(crate) fn is_failing(&self) -> bool {
+        self.places.failing(None).is_some()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_failing_at(&self, place: usize) -> bool {
+        self.places.failing(Some(place)).is_some()
     }
 
     /// Those who wait, in the order in which they would be served now.

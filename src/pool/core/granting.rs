@@ -20,6 +20,8 @@ pub(crate) struct Wanted {
     pub(crate) tag: usize,
     /// Where the caller runs: a session that was held there last comes cheaper.
     pub(crate) near: u32,
+    /// The only endpoint whose sessions will do; absent, any will.
+    pub(crate) place: Option<usize>,
 }
 
 /// How a holder leaves its session.
@@ -36,15 +38,18 @@ pub(crate) enum Release {
 }
 
 impl Core {
-    /// Somebody asks for a session. A newcomer never passes a queue.
+    /// Somebody asks for a session. A newcomer never passes those who wait for the same.
     pub(crate) fn acquire(&mut self, now: Time, wanted: Wanted) -> Reply {
         self.expire(now);
         self.counters.acquires += 1;
-        if self.waiters.is_empty()
-            && !self.paused
-            && let Some(key) = self.fresh_idle(now, wanted.near)
+        if !self.paused
+            && let Some(place) = self.least_busy(now, wanted.place)
+            && self.waiters.eligible(place) == 0
+            && let Some(key) = self.fresh_idle(now, place, wanted.near)
         {
-            return Reply::Granted(self.grant(now, key, now, wanted.near));
+            let grant = self.grant(now, key, now, wanted.near);
+            self.balance(now);
+            return Reply::Granted(grant);
         }
         match self.objection(now, &wanted) {
             Some(refusal) => {
@@ -55,11 +60,17 @@ impl Core {
         }
     }
 
-    /// The idle session that came free last, unless one of the last few was held in the same place before.
-    fn fresh_idle(&self, now: Time, near: u32) -> Option<SessionKey> {
+    /// The idle session of an endpoint that came free last, unless one of the last few was held near before.
+    fn fresh_idle(&self, now: Time, place: usize, near: u32) -> Option<SessionKey> {
         let fresh = |(_, record): &(SessionKey, &Record)| !self.needs_probe(now, record.fresh_at());
-        let (newest, _) = self.sessions.newest_idle().filter(fresh)?;
-        let newest_few = self.sessions.idle_from_newest().take(NEWEST).take_while(fresh);
+        let Some((newest, _)) = self.sessions.newest_idle_at(place).filter(fresh) else {
+            return self.proven_at(now, place).map(|(key, _)| key);
+        };
+        let newest_few = self
+            .sessions
+            .idle_from_newest_at(place)
+            .take(NEWEST)
+            .take_while(fresh);
         let mut nearest = newest_few.filter(|(_, record)| record.near == near);
         Some(nearest.next().map_or(newest, |(key, _)| key))
     }
@@ -69,20 +80,24 @@ impl Core {
         if let Some(why) = self.ending {
             return Some(why.into());
         }
-        let probe_helps = !self.paused && self.sessions.counts().idle > 0;
+        let idle = match wanted.place {
+            Some(place) => self.sessions.counts_at(place).idle,
+            None => self.sessions.counts().idle,
+        };
+        let probe_helps = !self.paused && idle > 0;
         if wanted.deadline <= now || !(wanted.wait || probe_helps) {
-            return Some(self.refusal_at_deadline(now, now));
+            return Some(self.refusal_at_deadline(now, now, wanted.place));
         }
-        if let Some(failing) = &self.dialing.failing
-            && failing.permanent
+        if let Some(failing) = self.places.failing(wanted.place)
+            && self.places.hopeless(wanted.place)
             && now < failing.retry_at
             && !probe_helps
         {
-            return self.unreachable(now);
+            return self.unreachable(now, wanted.place);
         }
         let limit = self.settings.max_waiters;
         let most = if wanted.wait {
-            limit.max(self.coming(now))
+            limit.max(self.coming(now, wanted.place))
         } else {
             limit
         };
@@ -93,23 +108,28 @@ impl Core {
     /// Sessions that are being opened or could be. Nobody has to give one back for those who wait for them, so they
     /// are no queue. While the backend fails that is one, once its pause has passed: without a caller no pool would
     /// ever find out that its backend is back.
-    fn coming(&self, now: Time) -> u32 {
+    fn coming(&self, now: Time, asked: Option<usize>) -> u32 {
         if self.paused {
             return 0;
         }
-        let counts = self.sessions.counts();
-        let dialing = counts.dialing - self.useless_dials;
-        let places = self.cap().saturating_sub(counts.total());
-        match &self.dialing.failing {
-            None => dialing + places,
-            Some(failing) if now < failing.retry_at => dialing,
-            Some(_) => dialing.max(places.min(1)),
+        let left = self.cap().saturating_sub(self.sessions.counts().total());
+        let (mut dialing, mut free, mut tries) = (0, 0, 0);
+        for (index, place) in self.places.eligible(asked) {
+            let counts = self.sessions.counts_at(index);
+            dialing += counts.dialing - place.useless_dials;
+            let room = place.cap().saturating_sub(counts.total()).min(left);
+            match &place.failing {
+                None => free = room.saturating_add(free).min(left),
+                Some(failing) if now < failing.retry_at => {}
+                Some(_) => tries = tries.max(room.min(1)),
+            }
         }
+        (dialing + free).max(tries)
     }
 
     fn enqueue(&mut self, now: Time, wanted: Wanted) -> WaiterKey {
         let mut waiter = Waiter::new(now, wanted.deadline, wanted.priority, wanted.tag);
-        (waiter.patient, waiter.near) = (wanted.wait, wanted.near);
+        (waiter.patient, waiter.near, waiter.place) = (wanted.wait, wanted.near, wanted.place);
         let key = self.waiters.push(waiter);
         self.counters.peak_waiters = self.counters.peak_waiters.max(self.waiters.len());
         self.serve(now);
@@ -177,11 +197,42 @@ impl Core {
                 record.checked_at = now;
             }
             self.settle(now, key, free_since);
+            self.note_proven(now, key);
         }
         self.serve(now);
         self.dismiss_impatient(now);
         self.look_again(now);
         self.open_more(now);
+    }
+
+    /// Remembers an idle session that was found alive, and forgets those that are fresh no more.
+    fn note_proven(&mut self, now: Time, key: SessionKey) {
+        while let Some(first) = self.proven.front()
+            && self.still_proven(now, *first).is_none()
+        {
+            self.proven.pop_front();
+        }
+        let most = 2 * self.sessions.counts().total() as usize;
+        if self.proven.len() > most {
+            let mut proven = std::mem::take(&mut self.proven);
+            proven.retain(|other| *other != key && self.still_proven(now, *other).is_some());
+            self.proven = proven;
+        }
+        if self.still_proven(now, key).is_some() {
+            self.proven.push_back(key);
+        }
+    }
+
+    fn still_proven(&self, now: Time, key: SessionKey) -> Option<&Record> {
+        let record = self.sessions.in_state(key, SessionState::Idle)?;
+        (!self.needs_probe(now, record.fresh_at())).then_some(record)
+    }
+
+    /// An idle session of an endpoint that is fresh because a probe has just found it alive.
+    pub(super) fn proven_at(&self, now: Time, place: usize) -> Option<(SessionKey, &Record)> {
+        let idle = |key: &SessionKey| Some((*key, self.still_proven(now, *key)?));
+        let mut proven = self.proven.iter().rev().filter_map(idle);
+        proven.find(|(_, record)| record.place() == place)
     }
 
     /// A clean session is free: the best waiter gets it in this very step; without one it becomes idle.
@@ -196,13 +247,18 @@ impl Core {
         self.sessions.set_state(key, SessionState::Idle, now);
         self.trim(now);
         self.arm(now, key);
+        if !self.waiters.is_empty() {
+            // They ask for another endpoint, which may need the room.
+            self.balance(now);
+        }
     }
 
     fn grant_to_best(&mut self, now: Time, key: SessionKey) -> bool {
         if self.waiters.is_empty() {
             return false;
         }
-        let best = self.waiters.best(now, self.settings.ageing);
+        let place = self.sessions.get(key).map_or(0, Record::place);
+        let best = self.waiters.best_for(place, now, self.settings.ageing);
         let Some(waiter) = best.and_then(|best| self.waiters.remove(best)) else {
             return false;
         };
@@ -236,7 +292,7 @@ impl Core {
     /// Brings idle sessions and waiters together: fresh ones are granted, others probed, one for each waiter at most.
     pub(super) fn serve(&mut self, now: Time) {
         while !self.paused && !self.waiters.is_empty() {
-            let Some((key, record)) = self.sessions.newest_idle() else {
+            let Some((key, record)) = self.best_idle(now) else {
                 return;
             };
             if !self.needs_probe(now, record.fresh_at()) {
@@ -259,7 +315,7 @@ impl Core {
         self.actions.push_back(Action::Probe(task));
     }
 
-    fn needs_probe(&self, now: Time, fresh_at: Time) -> bool {
+    pub(super) fn needs_probe(&self, now: Time, fresh_at: Time) -> bool {
         now.nanos_since(fresh_at) >= self.upkeep.stale_after
     }
 
@@ -269,7 +325,7 @@ impl Core {
             let Some(waiter) = self.waiters.remove(key) else {
                 return;
             };
-            let refusal = self.refusal_at_deadline(now, waiter.arrived);
+            let refusal = self.refusal_at_deadline(now, waiter.arrived, waiter.place);
             self.refuse(waiter.tag, refusal);
         }
     }
@@ -280,8 +336,19 @@ impl Core {
             return;
         }
         while let Some(waiter) = self.waiters.impatient().and_then(|key| self.waiters.remove(key)) {
-            let refusal = self.refusal_at_deadline(now, waiter.arrived);
+            let refusal = self.refusal_at_deadline(now, waiter.arrived, waiter.place);
             self.refuse(waiter.tag, refusal);
+        }
+    }
+
+    /// Refuses everybody who takes none but an endpoint's sessions.
+    pub(super) fn refuse_asking_for(&mut self, place: usize, refusal: &Refusal) {
+        while let Some(waiter) = self
+            .waiters
+            .any_asking_for(place)
+            .and_then(|key| self.waiters.remove(key))
+        {
+            self.refuse(waiter.tag, refusal.clone());
         }
     }
 
@@ -302,17 +369,18 @@ impl Core {
     }
 
     /// What kept a request waiting until its deadline.
-    fn refusal_at_deadline(&self, now: Time, arrived: Time) -> Refusal {
+    fn refusal_at_deadline(&self, now: Time, arrived: Time, asked: Option<usize>) -> Refusal {
         if self.paused {
             return Refusal::Paused;
         }
         let waited = now.since(arrived);
-        self.unreachable(now).unwrap_or(Refusal::Timeout { waited })
+        self.unreachable(now, asked)
+            .unwrap_or(Refusal::Timeout { waited })
     }
 
-    /// The refusal of a failing backend, if it fails.
-    pub(super) fn unreachable(&self, now: Time) -> Option<Refusal> {
-        self.dialing.failing.as_ref().map(|failing| Refusal::Unreachable {
+    /// The refusal of a failing backend, if everything fails that was asked for.
+    pub(super) fn unreachable(&self, now: Time, asked: Option<usize>) -> Option<Refusal> {
+        self.places.failing(asked).map(|failing| Refusal::Unreachable {
             message: failing.message.clone(),
             retry_after: Some(failing.retry_at.since(now)),
         })

@@ -1,11 +1,13 @@
 //! The pool's rules as a state machine: events and the time in, actions out. No async, no I/O, no clock, no
 //! randomness but what follows from a seed. A file for each kind of event: asking (granting), opening, closing,
-//! upkeep, control; and one for each thing it keeps: sessions, waiters, dialing, counters.
+//! upkeep, control; one for the choice between endpoints (balancing); and one for each thing it keeps: sessions,
+//! waiters, places, dialing, counters.
 //!
 //! Invariants after every event: the counts of the states add up to the sessions there are; nothing is dialed above
-//! the cap; no fresh idle session stands beside a waiter unless the pool is paused; gauges are zero when nothing is
-//! there.
+//! the cap, the pool's and each endpoint's; no fresh idle session stands beside a waiter who would take it unless the
+//! pool is paused; gauges are zero when nothing is there.
 
+mod balancing;
 mod closing;
 mod control;
 mod counters;
@@ -14,6 +16,7 @@ mod dialing;
 mod granting;
 mod histogram;
 mod opening;
+mod places;
 mod random;
 mod sessions;
 mod upkeep;
@@ -22,7 +25,7 @@ mod waiters;
 use std::collections::VecDeque;
 
 use self::{
-    counters::Counters, dialing::Dialing, random::Random, sessions::Sessions, upkeep::Upkeep,
+    counters::Counters, dialing::Dialing, places::Places, random::Random, sessions::Sessions, upkeep::Upkeep,
     waiters::Waiters,
 };
 pub use self::{counters::Stats, histogram::Histogram, sessions::SessionState};
@@ -46,8 +49,8 @@ pub(crate) enum Action {
     Grant { tag: usize, grant: Grant },
     /// Tell the waiter with this tag no.
     Refuse { tag: usize, refusal: Refusal },
-    /// Open the session.
-    Dial(Task),
+    /// Open the session at the endpoint with this index.
+    Dial { task: Task, place: usize },
     /// Check the session.
     Probe(Task),
     /// Bring the session to a clean state, after settling it if it was interrupted.
@@ -109,6 +112,7 @@ pub(crate) struct Core {
     ceiling: Option<u32>,
     sessions: Sessions,
     waiters: Waiters,
+    places: Places,
     dialing: Dialing,
     upkeep: Upkeep,
     counters: Counters,
@@ -123,19 +127,22 @@ pub(crate) struct Core {
     number: u64,
     /// Probes with a waiter behind them.
     wanted_probes: u32,
-    /// Dials whose sessions will close at once: they count against the cap, but nobody may wait for them.
-    useless_dials: u32,
+    /// Idle sessions that a probe found alive, the last one at the end: they may be fresh although others came free
+    /// after them.
+    proven: VecDeque<SessionKey>,
     actions: VecDeque<Action>,
 }
 
 impl Core {
     pub(crate) fn new(now: Time, boot: u32, seed: u64, settings: Settings) -> Self {
         let upkeep = Upkeep::new(&settings);
+        let places = Places::new(&settings.endpoints);
         let mut core = Self {
             settings,
             ceiling: None,
             sessions: Sessions::new(),
             waiters: Waiters::new(),
+            places,
             dialing: Dialing::new(),
             upkeep,
             counters: Counters::default(),
@@ -146,7 +153,7 @@ impl Core {
             epoch: 0,
             number: u64::from(boot) << GRANT_BITS,
             wanted_probes: 0,
-            useless_dials: 0,
+            proven: VecDeque::new(),
             actions: VecDeque::new(),
         };
         core.open_more(now);
@@ -177,7 +184,7 @@ impl Core {
         self.waiters
             .earliest_deadline()
             .min(self.dialing.wake_at)
-            .min(self.dialing.raise_at())
+            .min(self.places.raise_at())
             .min(self.upkeep.at)
             .min(warm)
     }
@@ -186,9 +193,9 @@ impl Core {
     pub(crate) fn tick(&mut self, now: Time) {
         self.expire(now);
         self.cool_down(now);
-        if self.dialing.raise_at() <= now {
+        if self.places.raise_at() <= now {
             let limit = self.limit();
-            self.dialing.raise(now, limit);
+            self.places.raise(now, limit);
         }
         if self.upkeep.at <= now {
             self.sweep(now);
@@ -202,10 +209,9 @@ impl Core {
         self.ceiling.map_or(max, |ceiling| ceiling.min(max))
     }
 
-    /// Sessions at most, as the backend allows too.
+    /// Sessions at most, as the endpoints allow too.
     pub(crate) fn cap(&self) -> u32 {
-        let limit = self.limit();
-        self.dialing.learned().map_or(limit, |learned| learned.min(limit))
+        self.limit().min(self.places.cap())
     }
 
     /// Sessions to keep open whether they are needed or not. A paused pool opens only what was asked for by name.

@@ -3,18 +3,29 @@
 
 use std::time::Duration;
 
-use super::{Action, Core, SessionKey, SessionState, Task};
+use super::{Action, Core, SessionKey, SessionState, Task, places::Place};
 use crate::{
     backend::DialErrorKind,
     clock::{Time, nanos},
 };
 
 /// What the gate says.
-enum Gate {
-    Open,
+#[derive(Clone, Copy)]
+pub(super) enum Gate {
+    /// Open, to the endpoint with this index.
+    Open(usize),
     /// Shut; time alone opens it then.
     Until(Time),
     Shut,
+}
+
+/// Whom another session would be of use to.
+#[derive(Clone, Copy)]
+struct Need {
+    /// The pool itself: it has too few.
+    missing: bool,
+    /// Those who take any endpoint's session, and have none on its way.
+    anybody: bool,
 }
 
 impl Core {
@@ -22,43 +33,125 @@ impl Core {
     pub(super) fn open_more(&mut self, now: Time) {
         loop {
             match self.gate(now) {
-                Gate::Open => self.dial(now),
+                Gate::Open(place) => self.dial(now, place),
                 Gate::Until(time) => return self.dialing.wake_at = time,
                 Gate::Shut => return self.dialing.wake_at = Time::NEVER,
             }
         }
     }
 
-    /// Whether one more dial is worth it. Below the floor always; else only for waiters without a session on its way,
-    /// and only if waiting for one to be given back would take longer than dialing.
-    fn gate(&self, now: Time) -> Gate {
-        let counts = self.sessions.counts();
-        let dialing = counts.dialing - self.useless_dials;
-        let missing = counts.live() + dialing < self.floor() + u32::from(self.upkeep.replacing);
-        let patient = if self.paused { 0 } else { self.waiters.patient() };
-        let queued = patient > dialing + counts.probing;
-        if self.ending.is_some() || counts.total() >= self.cap() || !(missing || queued) {
+    /// Where one more dial is worth it: at the endpoint with the fewest sessions of those where it is, one that can
+    /// be reached before one that could not.
+    fn gate(&mut self, now: Time) -> Gate {
+        if self.ending.is_some() {
             return Gate::Shut;
         }
-        if let Some(failing) = &self.dialing.failing {
+        if self.sessions.counts().total() >= self.cap() {
+            return self.make_room(now);
+        }
+        let need = self.need();
+        let (mut best, mut gate) = (None, Gate::Shut);
+        for (index, place) in self.places.eligible(None) {
+            match (self.gate_of(now, need, index), gate) {
+                (Gate::Open(_), _) => {
+                    let sessions = self.sessions.counts_at(index).total();
+                    let rank = (place.failing.is_some(), sessions.max(place.load));
+                    if best.is_none_or(|best| rank < best) {
+                        (best, gate) = (Some(rank), Gate::Open(index));
+                    }
+                }
+                (Gate::Until(time), Gate::Until(other)) => gate = Gate::Until(time.min(other)),
+                (Gate::Until(time), Gate::Shut) => gate = Gate::Until(time),
+                (Gate::Until(_) | Gate::Shut, _) => {}
+            }
+        }
+        gate
+    }
+
+    /// Whether one more dial to an endpoint is worth it. Below the floor always; else only for waiters without a
+    /// session on its way, and only if waiting for one to be given back would take longer than dialing; or to share
+    /// the work more evenly.
+    fn gate_of(&self, now: Time, need: Need, index: usize) -> Gate {
+        let Some(place) = self.places.get(index) else {
+            return Gate::Shut;
+        };
+        let counts = self.sessions.counts_at(index);
+        let asked_for = self.asking_for(index) > self.on_their_way(index);
+        let lonely = self.would_balance(index);
+        if counts.total() >= place.cap() || !(need.missing || need.anybody || asked_for || lonely) {
+            return Gate::Shut;
+        }
+        let dialing = counts.dialing - place.useless_dials;
+        if let Some(failing) = &place.failing {
             return match (dialing, now < failing.retry_at) {
-                (0, false) => Gate::Open,
+                (0, false) => Gate::Open(index),
                 (0, true) => Gate::Until(failing.retry_at),
                 _ => Gate::Shut,
             };
         }
-        if dialing >= self.dialing.parallel(self.settings.max_dialing) {
+        let all_dialing = self.sessions.counts().dialing - self.places.useless_dials();
+        let max_dialing = self.settings.max_dialing;
+        if dialing >= place.parallel(max_dialing) || all_dialing >= max_dialing {
             return Gate::Shut;
         }
-        if missing || counts.live() == 0 || self.wait_beats_dial(patient, counts.live()) {
-            return Gate::Open;
+        let all_live = self.sessions.counts().live();
+        let urgent = |waiters, live| live == 0 || self.wait_beats_dial(waiters, live);
+        if need.missing
+            || lonely
+            || (need.anybody && urgent(self.waiters.patient(), all_live))
+            || (asked_for && urgent(self.asking_for(index), counts.live()))
+        {
+            return Gate::Open(index);
         }
         let patience_ends = self.patience_ends();
         if patience_ends <= now {
-            Gate::Open
+            Gate::Open(index)
         } else {
             Gate::Until(patience_ends)
         }
+    }
+
+    /// Who could use another session. Those who ask for one endpoint have the first claim on what is on its way
+    /// there.
+    fn need(&self) -> Need {
+        let counts = self.sessions.counts();
+        let (mut dialing, mut spare) = (0, 0);
+        for index in 0..self.places.len() {
+            let coming = self.on_their_way(index);
+            spare += coming.saturating_sub(self.asking_for(index));
+            dialing += coming - self.sessions.counts_at(index).probing;
+        }
+        let floor = self.floor() + u32::from(self.upkeep.replacing);
+        let anybody = if self.paused {
+            0
+        } else {
+            self.waiters.patient_for(None)
+        };
+        Need {
+            missing: counts.live() + dialing < floor,
+            anybody: anybody > spare,
+        }
+    }
+
+    pub(super) fn asking_for(&self, index: usize) -> u32 {
+        if self.paused {
+            0
+        } else {
+            self.waiters.patient_for(Some(index))
+        }
+    }
+
+    /// Sessions that will soon come free at an endpoint without anybody giving one back. A dial to one that fails is
+    /// a try while another endpoint can be reached: nobody is to wait for it.
+    pub(super) fn on_their_way(&self, index: usize) -> u32 {
+        let counts = self.sessions.counts_at(index);
+        let Some(place) = self.places.get(index) else {
+            return 0;
+        };
+        if place.failing.is_some() && self.places.failing(None).is_none() {
+            return counts.probing;
+        }
+        counts.dialing - place.useless_dials + counts.probing
     }
 
     /// Whether the predicted wait (waiters × hold average / live) is longer than a dial.
@@ -75,28 +168,42 @@ impl Core {
             .map_or(Time::NEVER, |arrived| arrived + dial)
     }
 
-    fn dial(&mut self, now: Time) {
-        let task = self.new_session(now);
-        self.actions.push_back(Action::Dial(task));
+    fn dial(&mut self, now: Time, place: usize) {
+        let task = self.new_session(now, place);
+        self.actions.push_back(Action::Dial { task, place });
     }
 
-    fn new_session(&mut self, now: Time) -> Task {
-        let key = self.sessions.insert(now, self.epoch);
+    fn new_session(&mut self, now: Time, place: usize) -> Task {
+        let key = self.sessions.insert(now, place, self.epoch);
         let total = self.sessions.counts().total();
         self.counters.peak_sessions = self.counters.peak_sessions.max(total);
         self.task(key)
     }
 
-    /// Reserves a place for a session that is opened only to see whether that works: the caller dials it itself and
-    /// says [`Core::dialed`] or [`Core::dial_failed`]. `None` if there is no place.
-    pub(crate) fn begin_check(&mut self, now: Time) -> Option<Task> {
-        if self.ending.is_some() || self.sessions.counts().total() >= self.cap() {
+    pub(super) fn note_useless(&mut self, place: usize, one_more: bool) {
+        if let Some(place) = self.places.get_mut(place) {
+            place.useless_dials += u32::from(one_more);
+        }
+    }
+
+    fn forget_useless(&mut self, place: usize, one_less: bool) {
+        if let Some(place) = self.places.get_mut(place) {
+            place.useless_dials -= u32::from(one_less);
+        }
+    }
+
+    /// Reserves a place at an endpoint for a session that is opened only to see whether that works: the caller dials
+    /// it itself and says [`Core::dialed`] or [`Core::dial_failed`]. `None` if there is no place.
+    pub(crate) fn begin_check(&mut self, now: Time, place: usize) -> Option<Task> {
+        let full = self.sessions.counts().total() >= self.cap();
+        let cap_there = self.places.get(place).map_or(0, Place::cap);
+        if self.ending.is_some() || full || self.sessions.counts_at(place).total() >= cap_there {
             return None;
         }
-        let task = self.new_session(now);
+        let task = self.new_session(now, place);
         if let Some(record) = self.sessions.get_mut(task.session) {
             (record.check, record.doomed) = (true, true);
-            self.useless_dials += 1;
+            self.note_useless(place, true);
         }
         Some(task)
     }
@@ -107,15 +214,18 @@ impl Core {
             return;
         };
         let took = now.nanos_since(record.since);
-        self.useless_dials -= u32::from(record.doomed);
+        let (index, doomed) = (record.place(), record.doomed);
         self.counters.created += 1;
         if !record.check {
             self.counters.dial.record_nanos(took);
             self.dialing.dial.note(took);
         }
-        if record.epoch == self.epoch {
-            self.dialing.succeeded(self.settings.max_dialing);
+        if record.epoch == self.epoch
+            && let Some(place) = self.places.get_mut(index)
+        {
+            place.succeeded(self.settings.max_dialing);
         }
+        self.forget_useless(index, doomed);
         self.give_birth(now, key);
         if self.unfit(key) {
             self.close(now, key);
@@ -156,24 +266,39 @@ impl Core {
         let Some(record) = self.sessions.remove(key) else {
             return false;
         };
+        let index = record.place();
         self.counters.failed += 1;
-        self.useless_dials -= u32::from(record.doomed);
+        self.forget_useless(index, record.doomed);
         let mut news = false;
-        if record.epoch == self.epoch && !record.cut_off {
-            let counts = self.sessions.counts();
+        if record.epoch == self.epoch
+            && !record.cut_off
+            && let Some(place) = self.places.get_mut(index)
+        {
+            let counts = self.sessions.counts_at(index);
             let open = counts.total() - counts.dialing;
             self.upkeep.blocked |= kind == DialErrorKind::TooMany;
-            news = self.dialing.failed(now, (kind, message), open, &mut self.random);
-            if kind == DialErrorKind::Permanent
-                && let Some(refusal) = self.unreachable(now)
-            {
-                self.expire(now);
-                self.refuse_all(now, &refusal);
-            }
+            news = place.failed(now, (kind, message), open, &mut self.random);
+            self.refuse_hopeless(now, index);
         }
         self.look_again(now);
         self.open_more(now);
         news
+    }
+
+    /// Refuses those for whom trying again will not help.
+    fn refuse_hopeless(&mut self, now: Time, place: usize) {
+        if !self.places.hopeless(Some(place)) {
+            return;
+        }
+        self.expire(now);
+        if self.places.hopeless(None)
+            && let Some(refusal) = self.unreachable(now, None)
+        {
+            return self.refuse_all(now, &refusal);
+        }
+        if let Some(refusal) = self.unreachable(now, Some(place)) {
+            self.refuse_asking_for(place, &refusal);
+        }
     }
 
     /// Ends the warm-up once it has what it wanted. With it the floor sinks, so sessions may be due to close.

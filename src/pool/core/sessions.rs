@@ -1,6 +1,6 @@
 //! The sessions: a slab whose keys carry a generation, so that an event of a session that has gone meets nobody; the
-//! idle ones linked into a stack, the one that became idle last on top; and a count for each state, changed in the
-//! same step as the state.
+//! idle ones of each endpoint linked into a stack, the one that became idle last on top; and a count for each state,
+//! at each endpoint and in all, changed in the same step as the state.
 
 use crate::clock::Time;
 
@@ -80,6 +80,8 @@ pub(crate) struct Record {
     generation: u64,
     newer: usize,
     older: usize,
+    /// The endpoint where it is.
+    place: usize,
     /// When it entered its state.
     pub(crate) since: Time,
     /// When it came free last; a probe does not change it, or idle sessions would never grow old.
@@ -117,10 +119,38 @@ impl Record {
         self.state
     }
 
+    /// The endpoint where it is, or is being dialed.
+    pub(crate) const fn place(&self) -> usize {
+        self.place
+    }
+
     /// When it was last known to live.
     pub(crate) fn fresh_at(&self) -> Time {
         self.idle_since.max(self.checked_at)
     }
+}
+
+/// The sessions of one endpoint: how many in each state, and the ends of its idle stack.
+#[derive(Clone, Copy, Debug)]
+struct Here {
+    counts: Counts,
+    newest: usize,
+    oldest: usize,
+}
+
+impl Here {
+    const EMPTY: Self = Self {
+        counts: Counts {
+            dialing: 0,
+            idle: 0,
+            leased: 0,
+            probing: 0,
+            resetting: 0,
+            closing: 0,
+        },
+        newest: NONE,
+        oldest: NONE,
+    };
 }
 
 /// All sessions of a pool.
@@ -130,8 +160,8 @@ pub(crate) struct Sessions {
     free: Vec<usize>,
     next_generation: u64,
     counts: Counts,
-    newest: usize,
-    oldest: usize,
+    /// By endpoint; grows as endpoints are met.
+    heres: Vec<Here>,
 }
 
 impl Sessions {
@@ -140,16 +170,8 @@ impl Sessions {
             records: Vec::new(),
             free: Vec::new(),
             next_generation: 0,
-            counts: Counts {
-                dialing: 0,
-                idle: 0,
-                leased: 0,
-                probing: 0,
-                resetting: 0,
-                closing: 0,
-            },
-            newest: NONE,
-            oldest: NONE,
+            counts: Here::EMPTY.counts,
+            heres: Vec::new(),
         }
     }
 
@@ -157,11 +179,25 @@ impl Sessions {
         self.counts
     }
 
+    /// Those at one endpoint.
+    pub(crate) fn counts_at(&self, place: usize) -> Counts {
+        self.here(place).counts
+    }
+
     /// A new session, which is being dialed.
-    pub(crate) fn insert(&mut self, now: Time, epoch: u32) -> SessionKey {
+    pub(crate) fn insert(&mut self, now: Time, place: usize, epoch: u32) -> SessionKey {
         self.next_generation += 1;
         let generation = self.next_generation;
-        let record = Record::dialing(now, epoch, generation);
+        let record = Record {
+            place,
+            ..Record::dialing(now, epoch, generation)
+        };
+        if self.heres.len() <= place {
+            self.heres.resize(place + 1, Here::EMPTY);
+        }
+        if let Some(here) = self.heres.get_mut(place) {
+            here.counts.dialing += 1;
+        }
         let index = self.free.pop().unwrap_or(self.records.len());
         match self.records.get_mut(index) {
             Some(place) => *place = Some(record),
@@ -173,9 +209,12 @@ impl Sessions {
 
     /// Takes a session off the books. No-op for one that has gone.
     pub(crate) fn remove(&mut self, key: SessionKey) -> Option<Record> {
-        let state = self.get(key)?.state;
+        let (state, place) = self.get(key).map(|record| (record.state, record.place))?;
         self.unlink(key.index, state);
         *self.counts.of(state) -= 1;
+        if let Some(here) = self.heres.get_mut(place) {
+            *here.counts.of(state) -= 1;
+        }
         self.free.push(key.index);
         self.records.get_mut(key.index)?.take()
     }
@@ -198,7 +237,7 @@ impl Sessions {
     /// Moves a session into a state, count and stack included.
     pub(crate) fn set_state(&mut self, key: SessionKey, state: SessionState, now: Time) {
         let Some(record) = self.get_mut(key) else { return };
-        let before = record.state;
+        let (before, place) = (record.state, record.place);
         record.state = state;
         record.since = now;
         if before == state {
@@ -206,6 +245,10 @@ impl Sessions {
         }
         *self.counts.of(before) -= 1;
         *self.counts.of(state) += 1;
+        if let Some(here) = self.heres.get_mut(place) {
+            *here.counts.of(before) -= 1;
+            *here.counts.of(state) += 1;
+        }
         self.unlink(key.index, before);
         if state == SessionState::Idle {
             self.link(key.index);
@@ -222,23 +265,30 @@ impl Sessions {
             .for_each(|record| record.doomed = true);
     }
 
-    /// The idle session that came free last: reused first, so that the others grow old enough to be closed.
-    pub(crate) fn newest_idle(&self) -> Option<(SessionKey, &Record)> {
-        self.keyed(self.newest)
+    /// The idle session of an endpoint that came free last: reused first, so that the others grow old enough to be
+    /// closed.
+    pub(crate) fn newest_idle_at(&self, place: usize) -> Option<(SessionKey, &Record)> {
+        self.keyed(self.here(place).newest)
     }
 
-    /// Idle sessions, the one that came free last first.
-    pub(crate) fn idle_from_newest(&self) -> impl Iterator<Item = (SessionKey, &Record)> {
+    /// Idle sessions of an endpoint, the one that came free last first.
+    pub(crate) fn idle_from_newest_at(&self, place: usize) -> impl Iterator<Item = (SessionKey, &Record)> {
         let older = |(_, record): &(SessionKey, &Record)| self.keyed(record.older);
-        std::iter::successors(self.newest_idle(), older)
+        std::iter::successors(self.newest_idle_at(place), older)
+    }
+
+    /// The idle session of an endpoint that came free first.
+    pub(crate) fn oldest_idle_at(&self, place: usize) -> Option<(SessionKey, &Record)> {
+        self.keyed(self.here(place).oldest)
     }
 
     /// The idle session that came free first.
     pub(crate) fn oldest_idle(&self) -> Option<(SessionKey, &Record)> {
-        self.keyed(self.oldest)
+        let oldest = (0..self.heres.len()).filter_map(|place| self.oldest_idle_at(place));
+        oldest.min_by_key(|(_, record)| record.idle_since)
     }
 
-    /// The idle session that came free right after this one.
+    /// The idle session of the same endpoint that came free right after this one.
     pub(crate) fn next_newer(&self, key: SessionKey) -> Option<SessionKey> {
         let newer = self.get(key)?.newer;
         self.keyed(newer).map(|(key, _)| key)
@@ -247,6 +297,10 @@ impl Sessions {
     /// All sessions, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionKey, &Record)> {
         (0..self.records.len()).filter_map(|index| self.keyed(index))
+    }
+
+    fn here(&self, place: usize) -> Here {
+        self.heres.get(place).copied().unwrap_or(Here::EMPTY)
     }
 
     fn keyed(&self, index: usize) -> Option<(SessionKey, &Record)> {
@@ -263,26 +317,20 @@ impl Sessions {
         self.records.get_mut(index)?.as_mut()
     }
 
-    /// Puts an idle session into the stack by the time it came free: on top at once when it has just come free.
+    /// Puts an idle session into its stack by the time it came free: on top at once when it has just come free.
     fn link(&mut self, index: usize) {
-        let Some(since) = self.at(index).map(|record| record.idle_since) else {
+        let Some((since, place)) = self.at(index).map(|record| (record.idle_since, record.place)) else {
             return;
         };
-        let (mut newer, mut older) = (NONE, self.newest);
+        let (mut newer, mut older) = (NONE, self.here(place).newest);
         while let Some(other) = self.at(older).filter(|other| other.idle_since > since) {
             (newer, older) = (older, other.older);
         }
         if let Some(record) = self.at_mut(index) {
             (record.newer, record.older) = (newer, older);
         }
-        match self.at_mut(newer) {
-            Some(record) => record.older = index,
-            None => self.newest = index,
-        }
-        match self.at_mut(older) {
-            Some(record) => record.newer = index,
-            None => self.oldest = index,
-        }
+        self.set_older(newer, place, index);
+        self.set_newer(older, place, index);
     }
 
     fn unlink(&mut self, index: usize, state: SessionState) {
@@ -290,15 +338,27 @@ impl Sessions {
             return;
         }
         let Some(record) = self.at_mut(index) else { return };
-        let (newer, older) = (record.newer, record.older);
+        let (newer, older, place) = (record.newer, record.older, record.place);
         (record.newer, record.older) = (NONE, NONE);
-        match self.at_mut(newer) {
-            Some(record) => record.older = older,
-            None => self.newest = older,
+        self.set_older(newer, place, older);
+        self.set_newer(older, place, newer);
+    }
+
+    /// What is below a session in its stack; below none, it is the top.
+    fn set_older(&mut self, index: usize, place: usize, older: usize) {
+        if let Some(record) = self.at_mut(index) {
+            record.older = older;
+        } else if let Some(here) = self.heres.get_mut(place) {
+            here.newest = older;
         }
-        match self.at_mut(older) {
-            Some(record) => record.newer = newer,
-            None => self.oldest = newer,
+    }
+
+    /// What is above a session in its stack; above none, it is the bottom.
+    fn set_newer(&mut self, index: usize, place: usize, newer: usize) {
+        if let Some(record) = self.at_mut(index) {
+            record.newer = newer;
+        } else if let Some(here) = self.heres.get_mut(place) {
+            here.oldest = newer;
         }
     }
 }
@@ -310,6 +370,7 @@ impl Record {
             generation,
             newer: NONE,
             older: NONE,
+            place: 0,
             since: now,
             idle_since: now,
             born: now,

@@ -55,11 +55,13 @@ impl Core {
     pub(super) fn sweep(&mut self, now: Time) {
         (self.upkeep.blocked, self.upkeep.replacing) = (false, false);
         self.upkeep.at = self.close_unused(now);
-        let mut next = self.sessions.oldest_idle().map(|(key, _)| key);
-        while let Some(key) = next {
-            next = self.sessions.next_newer(key);
-            let due = self.look_after(now, key);
-            self.upkeep.at = self.upkeep.at.min(due);
+        for place in 0..self.places.len() {
+            let mut next = self.sessions.oldest_idle_at(place).map(|(key, _)| key);
+            while let Some(key) = next {
+                next = self.sessions.next_newer(key);
+                let due = self.look_after(now, key);
+                self.upkeep.at = self.upkeep.at.min(due);
+            }
         }
     }
 

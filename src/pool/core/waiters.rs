@@ -1,5 +1,6 @@
-//! Those who wait: a slab whose entries are linked into three classes, first come first served inside each. Leaving
-//! from anywhere is one unlinking, so a million cancelled waiters leave nothing behind.
+//! Those who wait: a slab whose entries are linked into three classes for each endpoint that was asked for, and three
+//! for those who take any; first come first served inside each. Leaving from anywhere is one unlinking, so a million
+//! cancelled waiters leave nothing behind.
 
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(crate) struct Waiter {
     pub(crate) tag: usize,
     /// Where it runs.
     pub(crate) near: u32,
+    /// The only endpoint whose sessions it takes; absent, it takes any.
+    pub(crate) place: Option<usize>,
 }
 
 impl Waiter {
@@ -48,6 +51,7 @@ impl Waiter {
             patient: true,
             tag,
             near: 0,
+            place: None,
         }
     }
 
@@ -75,14 +79,25 @@ impl Line {
     };
 }
 
-#[derive(Debug)]
+/// The classes of those who ask for the same.
+#[derive(Clone, Debug)]
 struct Lines {
     low: Line,
     normal: Line,
     high: Line,
+    count: u32,
+    patient: u32,
 }
 
 impl Lines {
+    const EMPTY: Self = Self {
+        low: Line::EMPTY,
+        normal: Line::EMPTY,
+        high: Line::EMPTY,
+        count: 0,
+        patient: 0,
+    };
+
     const fn of(&mut self, class: Priority) -> &mut Line {
         match class {
             Priority::Low => &mut self.low,
@@ -101,7 +116,10 @@ impl Lines {
 pub(crate) struct Waiters {
     slots: Vec<Option<Waiter>>,
     free: Vec<usize>,
-    lines: Lines,
+    /// Those who take any session.
+    anywhere: Lines,
+    /// Those who take one endpoint's, by endpoint; grows as endpoints are asked for.
+    places: Vec<Lines>,
     deadlines: Deadlines,
     arrivals: u64,
     count: u32,
@@ -113,11 +131,8 @@ impl Waiters {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            lines: Lines {
-                low: Line::EMPTY,
-                normal: Line::EMPTY,
-                high: Line::EMPTY,
-            },
+            anywhere: Lines::EMPTY,
+            places: Vec::new(),
             deadlines: Deadlines::default(),
             arrivals: 0,
             count: 0,
@@ -138,6 +153,21 @@ impl Waiters {
         self.patient
     }
 
+    /// As [`Self::patient`], of those who ask for one endpoint, or of those who take any.
+    pub(crate) fn patient_for(&self, place: Option<usize>) -> u32 {
+        self.lines(place).map_or(0, |lines| lines.patient)
+    }
+
+    /// Those who would take a session of this endpoint.
+    pub(crate) fn eligible(&self, place: usize) -> u32 {
+        self.anywhere.count + self.lines(Some(place)).map_or(0, |lines| lines.count)
+    }
+
+    /// Those who take none but this endpoint's.
+    pub(crate) fn asking_for(&self, place: usize) -> u32 {
+        self.lines(Some(place)).map_or(0, |lines| lines.count)
+    }
+
     /// Places ever needed at once: the bound of this queue's memory.
     #[cfg(test)]
     pub(crate) const fn places(&self) -> usize {
@@ -156,14 +186,16 @@ impl Waiters {
         self.arrivals += 1;
         let generation = self.arrivals;
         let index = self.free.pop().unwrap_or(self.slots.len());
-        let line = self.lines.of(waiter.priority);
+        let patient = u32::from(waiter.patient);
+        let lines = self.lines_mut(waiter.place);
+        (lines.count, lines.patient) = (lines.count + 1, lines.patient + patient);
+        let line = lines.of(waiter.priority);
         (waiter.arrival_number, waiter.before) = (generation, line.last);
         let last = std::mem::replace(&mut line.last, index);
         if last == NONE {
             line.first = index;
         }
-        self.count += 1;
-        self.patient += u32::from(waiter.patient);
+        (self.count, self.patient) = (self.count + 1, self.patient + patient);
         self.deadlines.insert(index, waiter.deadline);
         match self.slots.get_mut(index) {
             Some(slot) => *slot = Some(waiter),
@@ -180,28 +212,53 @@ impl Waiters {
         let waiter = self
             .at(key.index)
             .filter(|waiter| waiter.arrival_number == key.generation)?;
-        let (before, after, class) = (waiter.before, waiter.after, waiter.priority);
+        let (before, after, class, place) = (waiter.before, waiter.after, waiter.priority, waiter.place);
         match self.at_mut(before) {
             Some(other) => other.after = after,
-            None => self.lines.of(class).first = after,
+            None => self.lines_mut(place).of(class).first = after,
         }
         match self.at_mut(after) {
             Some(other) => other.before = before,
-            None => self.lines.of(class).last = before,
+            None => self.lines_mut(place).of(class).last = before,
         }
         let waiter = self.slots.get_mut(key.index)?.take()?;
         self.free.push(key.index);
         self.deadlines.remove(key.index);
-        self.count -= 1;
-        self.patient -= u32::from(waiter.patient);
+        let patient = u32::from(waiter.patient);
+        let lines = self.lines_mut(place);
+        (lines.count, lines.patient) = (lines.count - 1, lines.patient - patient);
+        (self.count, self.patient) = (self.count - 1, self.patient - patient);
         Some(waiter)
     }
 
-    /// Who is served next. It suffices to look at the first of each class: nobody behind has waited longer.
+    /// Who is served next by a session of this endpoint. It suffices to look at the first of each class: nobody
+    /// behind has waited longer.
+    pub(crate) fn best_for(&self, place: usize, now: Time, ageing: Duration) -> Option<WaiterKey> {
+        let those = self.lines(Some(place)).filter(|lines| lines.count > 0);
+        self.best_among(std::iter::once(&self.anywhere).chain(those), now, ageing)
+    }
+
+    /// Anybody, those first who would be served first if any session would do for them.
     pub(crate) fn best(&self, now: Time, ageing: Duration) -> Option<WaiterKey> {
-        let firsts = self.lines.firsts();
-        let mut classes = firsts.into_iter().filter(|first| *first != NONE);
-        let best = match (classes.next(), classes.next()) {
+        self.best_among(self.all_lines(), now, ageing)
+    }
+
+    /// Anybody who takes none but this endpoint's sessions.
+    pub(crate) fn any_asking_for(&self, place: usize) -> Option<WaiterKey> {
+        let firsts = self.lines(Some(place))?.firsts();
+        let first = firsts.into_iter().find(|first| *first != NONE);
+        first.map(|index| self.key(index))
+    }
+
+    fn best_among<'a>(
+        &self,
+        lines: impl Iterator<Item = &'a Lines> + Clone,
+        now: Time,
+        ageing: Duration,
+    ) -> Option<WaiterKey> {
+        let firsts = lines.flat_map(Lines::firsts).filter(|first| *first != NONE);
+        let mut few = firsts.clone();
+        let best = match (few.next(), few.next()) {
             // The usual case: everybody is in one class, and nobody's age matters.
             (only, None) => only,
             (_, Some(_)) => self.best_of(firsts, now, ageing),
@@ -217,18 +274,15 @@ impl Waiters {
 
     /// When the one who has waited longest came.
     pub(crate) fn oldest_arrival(&self) -> Option<Time> {
-        let firsts = self.lines.firsts();
-        firsts
-            .iter()
-            .filter_map(|first| Some(self.at(*first)?.arrived))
-            .min()
+        let firsts = self.all_lines().flat_map(Lines::firsts);
+        firsts.filter_map(|first| Some(self.at(first)?.arrived)).min()
     }
 
-    /// Everybody, in the order in which they would be served at `now`.
+    /// Everybody, in the order in which they would be served at `now`, if any session would do for them.
     pub(crate) fn in_order(&self, now: Time, ageing: Duration) -> impl Iterator<Item = &Waiter> {
-        let mut cursors = self.lines.firsts();
+        let mut cursors: Vec<_> = self.all_lines().flat_map(Lines::firsts).collect();
         std::iter::from_fn(move || {
-            let index = self.best_of(cursors, now, ageing)?;
+            let index = self.best_of(cursors.iter().copied(), now, ageing)?;
             let waiter = self.at(index)?;
             for cursor in &mut cursors {
                 if *cursor == index {
@@ -251,7 +305,7 @@ impl Waiters {
         found.map(|index| self.key(index))
     }
 
-    fn best_of(&self, candidates: [usize; 3], now: Time, ageing: Duration) -> Option<usize> {
+    fn best_of(&self, candidates: impl Iterator<Item = usize>, now: Time, ageing: Duration) -> Option<usize> {
         let mut best: Option<(usize, Priority, u64)> = None;
         for index in candidates {
             let Some(waiter) = self.at(index) else { continue };
@@ -264,6 +318,28 @@ impl Waiters {
             }
         }
         best.map(|(index, _, _)| index)
+    }
+
+    fn lines(&self, place: Option<usize>) -> Option<&Lines> {
+        match place {
+            None => Some(&self.anywhere),
+            Some(place) => self.places.get(place),
+        }
+    }
+
+    fn lines_mut(&mut self, place: Option<usize>) -> &mut Lines {
+        let Some(place) = place else {
+            return &mut self.anywhere;
+        };
+        if self.places.len() <= place {
+            self.places.resize(place + 1, Lines::EMPTY);
+        }
+        // It was just made sure that it is there.
+        self.places.get_mut(place).unwrap_or(&mut self.anywhere)
+    }
+
+    fn all_lines(&self) -> impl Iterator<Item = &Lines> + Clone {
+        std::iter::once(&self.anywhere).chain(&self.places)
     }
 
     fn key(&self, index: usize) -> WaiterKey {

@@ -61,6 +61,8 @@ pub(crate) enum Job<S> {
 pub(crate) struct NewSession {
     pub(crate) key: SessionKey,
     pub(crate) face: Arc<Face>,
+    /// The name of the endpoint.
+    pub(crate) endpoint: Arc<str>,
 }
 
 /// What is left to do after unlocking.

@@ -7,7 +7,7 @@ use super::{
     handover::{Face, Job, NewSession, Seat, Ticket, Todo},
 };
 use crate::{
-    backend::Fence,
+    backend::{Fence, Load},
     clock::Time,
     pool::{Refusal, Request},
 };
@@ -42,6 +42,8 @@ pub(crate) struct Inner<S> {
     /// The moment the driver sleeps until.
     pub(super) armed: Time,
     pub(super) was_serving: bool,
+    /// What says how much work waits at an endpoint, by its index.
+    pub(super) loads: Vec<(usize, Load)>,
 }
 
 impl<S> Inner<S> {
@@ -163,8 +165,8 @@ impl<S> Inner<S> {
                 }
             }
             Action::Refuse { tag, refusal } => todo.wake(self.answer(tag, Err(refusal))),
-            Action::Dial(task) => {
-                let new = self.new_session(task);
+            Action::Dial { task, place } => {
+                let new = self.new_session(task, place);
                 todo.jobs.push(Job::Dial(new));
             }
             Action::Probe(task) => todo.jobs.extend(self.borrow(task).map(Job::Probe)),
@@ -189,12 +191,13 @@ impl<S> Inner<S> {
         place.waker.take()
     }
 
-    pub(super) fn new_session(&mut self, task: Task) -> NewSession {
+    pub(super) fn new_session(&mut self, task: Task, place: usize) -> NewSession {
         self.dialed += 1;
+        let endpoint = self.core.place_name(place).cloned().unwrap_or_default();
         let face = Arc::new(Face {
             fence: Arc::new(Fence::default()),
             id: format!("{}{}", self.id_prefix, self.dialed).into(),
-            endpoint: Arc::from(""),
+            endpoint: Arc::clone(&endpoint),
         });
         face.fence.open(task.number);
         let key = task.session;
@@ -206,6 +209,13 @@ impl<S> Inner<S> {
             Some(place) => *place = slot,
             None => self.slots.push(slot),
         }
-        NewSession { key, face }
+        NewSession { key, face, endpoint }
+    }
+
+    /// Tells the core what endpoints say of the work that waits there.
+    pub(super) fn note_loads(&mut self) {
+        for (place, load) in &self.loads {
+            self.core.set_load(*place, load.get());
+        }
     }
 }

@@ -18,7 +18,7 @@ use super::{
     sync::Mutex,
 };
 use crate::{
-    backend::DialError,
+    backend::{DialError, Load},
     clock::Time,
     pool::{Refusal, Request},
 };
@@ -41,6 +41,7 @@ impl<S> Exchange<S> {
             dialed: 0,
             armed: Time::NEVER,
             was_serving: true,
+            loads: Vec::new(),
         };
         let todo = inner.carry_out();
         let inner = Mutex::new(inner);
@@ -51,6 +52,14 @@ impl<S> Exchange<S> {
     /// do comes in `todo`: nothing if a fresh idle session was there, and then this allocates nothing either.
     pub(crate) fn acquire(&self, request: &Request, waker: &Waker, todo: &mut Option<Todo<S>>) -> Answer<S> {
         let mut inner = self.inner.lock();
+        inner.note_loads();
+        let place = match &request.endpoint {
+            None => None,
+            Some(name) => match inner.core.place_named(name) {
+                None => return Answer::Refused(Refusal::NoSuchEndpoint),
+                place => place,
+            },
+        };
         let tag = inner.free.last().copied().unwrap_or(inner.places.len());
         let reply = inner.core.acquire(
             request.asked,
@@ -60,6 +69,7 @@ impl<S> Exchange<S> {
                 wait: request.wait,
                 tag,
                 near: here(),
+                place,
             },
         );
         let answer = match reply {
@@ -168,12 +178,25 @@ impl<S> Exchange<S> {
         (until, todo)
     }
 
-    /// Reserves a place for a session that is dialed only to see whether that works.
-    pub(crate) fn begin_check(&self, now: Time) -> (Option<NewSession>, Todo<S>) {
+    /// Reserves a place for a session that is dialed at this endpoint only to see whether that works.
+    pub(crate) fn begin_check(&self, now: Time, endpoint: &str) -> (Option<NewSession>, Todo<S>) {
         let mut inner = self.inner.lock();
-        let task = inner.core.begin_check(now);
-        let new = task.map(|task| inner.new_session(task));
+        let place = inner.core.place_named(endpoint);
+        let new = place.and_then(|place| {
+            let task = inner.core.begin_check(now, place)?;
+            Some(inner.new_session(task, place))
+        });
         (new, inner.carry_out())
+    }
+
+    /// From now on these say how much work waits at the endpoints with these names.
+    pub(crate) fn watch_loads(&self, loads: Vec<(Arc<str>, Load)>) {
+        let mut inner = self.inner.lock();
+        let named = loads
+            .into_iter()
+            .filter_map(|(name, load)| Some((inner.core.place_named(&name)?, load)));
+        let loads = named.collect();
+        inner.loads = loads;
     }
 
     /// Shuts a session's fence and has it closed: now if it is idle, else when it comes free.

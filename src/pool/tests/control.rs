@@ -55,7 +55,7 @@ async fn a_new_backend_is_dialed_and_the_old_one_forgotten() {
         .await
         .expect_err("refused for good");
     assert!(matches!(refused, Refusal::Unreachable { .. }));
-    pool.reconfigure(sized(2), Some(Arc::new(Scripted(Arc::clone(&new)))));
+    pool.reconfigure(sized(2), Some(Arc::new(Scripted::of(&new))));
     let held = pool.acquire(within(&clock, SECOND)).await.expect("granted");
     assert_eq!((&**held.endpoint(), old.dials()), ("scripted:2", 1));
 }
@@ -67,7 +67,7 @@ async fn nobody_waits_for_a_dial_of_the_old_backend() {
     let waiter = tokio::spawn(pool.acquire(within(&clock, SECOND * 9)));
     settle_down().await;
     let began = clock.now();
-    pool.reconfigure(sized(2), Some(Arc::new(Scripted(Arc::clone(&new)))));
+    pool.reconfigure(sized(2), Some(Arc::new(Scripted::of(&new))));
     assert!(waiter.await.expect("runs").is_ok() && clock.now() == began);
     tokio::time::sleep(SECOND * 5).await;
     assert_eq!((old.open(), new.dials()), (0, 1));
@@ -271,7 +271,7 @@ async fn a_check_dials_probes_and_closes_one_session() {
     let script = Script::dialing_in(ms(7));
     *script.probe_takes.lock() = ms(2);
     let (pool, clock) = pool(&script, sized(1));
-    let report = pool.check().await;
+    let report = pool.check().await.remove(0);
     assert!(report.healthy && report.message.is_empty());
     assert_eq!(
         (&*report.endpoint, report.dial_time, report.probe_time),
@@ -280,10 +280,10 @@ async fn a_check_dials_probes_and_closes_one_session() {
     settle_down().await;
     assert_eq!((script.open(), pool.stats().total), (0, 0));
     let held = pool.acquire(within(&clock, SECOND)).await.expect("granted");
-    let report = pool.check().await;
+    let report = pool.check().await.remove(0);
     assert!(!report.healthy && report.message.contains("in use"), "{report:?}");
     held.give_back(GiveBack::Used);
-    let report = pool.check().await;
+    let report = pool.check().await.remove(0);
     assert!(
         report.healthy && report.dial_time == ms(0) && script.dials() == 2,
         "the idle one was probed"
@@ -291,7 +291,7 @@ async fn a_check_dials_probes_and_closes_one_session() {
     script.refuse(Some(DialErrorKind::Transient));
     pool.recycle();
     settle_down().await;
-    let report = pool.check().await;
+    let report = pool.check().await.remove(0);
     assert_eq!((report.healthy, &*report.message), (false, "scripted"));
 }
 

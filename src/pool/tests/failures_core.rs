@@ -107,10 +107,10 @@ fn failure_14_a_resize_underflows() {
     let mut stage = Stage::new(sized(8));
     stage.open(8);
     let held: Vec<_> = (0..6).map(|_| stage.take()).collect();
-    stage.core.reconfigure(stage.now, sized(1));
+    stage.core.reconfigure(stage.now, sized(1), false);
     let idle = closes(&stage.actions());
     assert_eq!(idle.len(), 2, "idle ones close now");
-    stage.core.reconfigure(stage.now, sized(3));
+    stage.core.reconfigure(stage.now, sized(3), false);
     for grant in held {
         stage.give(grant);
     }
@@ -405,7 +405,7 @@ fn a_dial_that_was_told_to_close_is_no_failure_of_the_backend() {
 #[test]
 fn a_check_that_fails_is_a_failure_of_the_backend() {
     let mut stage = Stage::new(sized(2));
-    let check = stage.core.begin_check(stage.now).expect("there is a place");
+    let check = stage.core.begin_check(stage.now, 0).expect("there is a place");
     stage.dial_fails(check.session, DialErrorKind::Transient);
     assert!(!stage.core.is_serving());
 }
@@ -413,7 +413,7 @@ fn a_check_that_fails_is_a_failure_of_the_backend() {
 #[test]
 fn a_check_that_was_told_to_close_is_no_failure_of_the_backend() {
     let mut stage = Stage::new(sized(2));
-    let check = stage.core.begin_check(stage.now).expect("there is a place");
+    let check = stage.core.begin_check(stage.now, 0).expect("there is a place");
     assert!(stage.core.doom(stage.now, check.session));
     stage.queue();
     let first = dials(&stage.actions());

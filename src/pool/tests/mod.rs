@@ -2,7 +2,10 @@
 
 mod admission;
 mod basics;
+mod beside;
 mod control;
+mod endpoints;
+mod endpoints_model;
 mod failures_core;
 mod failures_shell;
 mod histogram;

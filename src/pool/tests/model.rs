@@ -193,7 +193,7 @@ impl Model {
                     self.note_grant(grant);
                 }
                 Action::Refuse { tag, .. } => self.waiting.retain(|waiter| waiter.tag != tag),
-                Action::Dial(task) => {
+                Action::Dial { task, .. } => {
                     self.take_number(task.number);
                     self.add(task.session);
                 }
@@ -261,6 +261,7 @@ impl Model {
             wait,
             tag,
             near: 0,
+            place: None,
         };
         let queued = self.waiting.iter().any(|waiter| waiter.deadline > self.now);
         let ahead = self.waiting.iter().filter(|waiter| waiter.deadline > self.now);
@@ -337,7 +338,7 @@ impl Model {
 
     fn resize(&mut self, min: u32, max: u32) {
         self.settings = settings(min, max, self.settings.max_waiters);
-        self.core.reconfigure(self.now, self.settings.clone());
+        self.core.reconfigure(self.now, self.settings.clone(), false);
         self.absorb(None);
     }
 
@@ -432,7 +433,7 @@ impl Model {
     }
 
     fn check_backend(&mut self) {
-        if let Some(task) = self.core.begin_check(self.now) {
+        if let Some(task) = self.core.begin_check(self.now, 0) {
             self.take_number(task.number);
             self.add(task.session);
         }

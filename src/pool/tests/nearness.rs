@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::scene::Stage;
+use super::scene::{Stage, probes};
 use crate::pool::Settings;
 
 fn stage(sessions: u32) -> Stage {
@@ -49,4 +49,25 @@ fn a_session_nearby_that_would_need_a_probe_does_not_make_its_caller_wait() {
     stage.later(Duration::from_millis(1500));
     stage.give(far);
     assert_eq!(stage.take_near(1).session, far.session);
+}
+
+#[test]
+fn a_session_that_was_just_probed_is_granted_although_others_came_free_later() {
+    let mut stage = stage(3);
+    let held: Vec<_> = (0..3).map(|_| stage.take()).collect();
+    for grant in &held {
+        stage.give(*grant);
+        stage.later(Duration::from_millis(100));
+    }
+    let mut probed = Vec::new();
+    while probed.is_empty() {
+        probed = probes(&stage.tick(Duration::from_secs(1)));
+    }
+    stage.core.probed(stage.now, probed[0], true);
+    stage.actions();
+    assert_eq!(
+        stage.take().session,
+        probed[0],
+        "the one that came free last is stale"
+    );
 }

@@ -51,6 +51,21 @@ impl Stage {
             wait,
             tag: self.tags,
             near,
+            place: None,
+        };
+        self.tags += 1;
+        self.core.acquire(self.now, wanted)
+    }
+
+    /// Asks for a session of one endpoint.
+    pub(super) fn ask_at(&mut self, place: usize) -> Reply {
+        let wanted = Wanted {
+            deadline: self.now + Duration::from_secs(60),
+            priority: Priority::Normal,
+            wait: true,
+            tag: self.tags,
+            near: 0,
+            place: Some(place),
         };
         self.tags += 1;
         self.core.acquire(self.now, wanted)
@@ -123,7 +138,7 @@ impl Stage {
 
 pub(super) fn dials(actions: &[Action]) -> Vec<SessionKey> {
     let found = actions.iter().filter_map(|action| {
-        if let Action::Dial(task) = action {
+        if let Action::Dial { task, .. } = action {
             Some(task.session)
         } else {
             None

@@ -113,7 +113,20 @@ impl Drop for Counted {
 }
 
 #[derive(Debug)]
-pub(super) struct Scripted(pub(super) Arc<Script>);
+pub(super) struct Scripted {
+    pub(super) script: Arc<Script>,
+    /// What is dialed beside.
+    pub(super) beside: Option<Arc<Script>>,
+}
+
+impl Scripted {
+    pub(super) fn of(script: &Arc<Script>) -> Self {
+        Self {
+            script: Arc::clone(script),
+            beside: None,
+        }
+    }
+}
 
 impl Backend for Scripted {
     fn kind(&self) -> &'static str {
@@ -125,7 +138,7 @@ impl Backend for Scripted {
     }
 
     fn withdraw(&self, fence: Arc<Fence>) -> BoxFuture<'static, ()> {
-        let script = Arc::clone(&self.0);
+        let script = Arc::clone(&self.script);
         Box::pin(async move {
             assert!(fence.is_open(), "it may have to say something");
             script.note("withdraw");
@@ -134,8 +147,18 @@ impl Backend for Scripted {
         })
     }
 
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
-        let script = Arc::clone(&self.0);
+    fn beside(&self) -> Option<Arc<dyn Backend>> {
+        let beside = self.beside.as_ref()?;
+        Some(Arc::new(Self::of(beside)))
+    }
+
+    fn dial(
+        &self,
+        fence: Arc<Fence>,
+        endpoint: &str,
+    ) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+        let script = Arc::clone(&self.script);
+        let asked = (!endpoint.is_empty()).then(|| Arc::from(endpoint));
         Box::pin(async move {
             script.dials.fetch_add(1, Ordering::SeqCst);
             let dialing = Counted::up(&script, |script| &script.dialing, |script| &script.most_dialing);
@@ -154,7 +177,7 @@ impl Backend for Scripted {
                 let message = "scripted".to_owned();
                 return Err(DialError { kind, message });
             }
-            let endpoint = Arc::clone(&script.endpoint.lock());
+            let endpoint = asked.unwrap_or_else(|| Arc::clone(&script.endpoint.lock()));
             let session = Scene {
                 socket: Counted::up(&script, |script| &script.open, |script| &script.most_open),
                 endpoint,
@@ -269,12 +292,7 @@ pub(super) fn pool(script: &Arc<Script>, settings: Settings) -> (Arc<Pool>, Cloc
         boot: 7,
         seed: 1,
     };
-    let pool = Pool::start(
-        identity,
-        Arc::new(Scripted(Arc::clone(script))),
-        settings,
-        clock.clone(),
-    );
+    let pool = Pool::start(identity, Arc::new(Scripted::of(script)), settings, clock.clone());
     (pool, clock)
 }
 
@@ -296,6 +314,8 @@ pub(super) fn within(clock: &Clock, span: Duration) -> Request {
         wait: true,
         priority: Priority::Normal,
         client: None,
+        endpoint: None,
+        beside: false,
     }
 }
 

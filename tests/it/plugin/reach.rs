@@ -32,6 +32,7 @@ async fn driver_at_a_unix_socket_is_told_of_its_device_and_its_secrets() {
     spec.endpoints = vec![Endpoint {
         name: "press".to_owned(),
         address: "usb:3".to_owned(),
+        max_sessions: None,
     }];
     let pin = SecretRef {
         source: Some(Source::File("pin".to_owned())),

@@ -1,6 +1,6 @@
 //! The library's own files, compiled with the lock beside this one.
 
-pub(crate) use sublet::pool::{Ending, Priority, Refusal, Request, Settings};
+pub(crate) use sublet::pool::{Ending, EndpointSettings, Priority, Refusal, Request, Settings};
 
 #[allow(unused_imports, reason = "the library shows more of the core")]
 #[path = "../../../src/pool/core/mod.rs"]

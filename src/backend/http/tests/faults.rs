@@ -163,14 +163,14 @@ async fn a_dial_that_fails_is_transient_where_it_may_help_to_try_again() {
     let refused = backend(&spec(&peer.address(), HttpBackend::default()), Path::new("/")).unwrap();
     let fence = Arc::new(Fence::default());
     fence.open(1);
-    let error = refused.dial(Arc::clone(&fence)).await.unwrap_err();
+    let error = refused.dial(Arc::clone(&fence), "").await.unwrap_err();
     assert_eq!(error.kind, DialErrorKind::Transient);
     let unknown = backend(
         &spec("no-such-host.invalid:80", HttpBackend::default()),
         Path::new("/"),
     )
     .unwrap();
-    let error = unknown.dial(fence).await.unwrap_err();
+    let error = unknown.dial(fence, "").await.unwrap_err();
     assert!(error.message.contains("no-such-host.invalid"), "{error}");
 }
 

@@ -78,7 +78,7 @@ impl Bench {
         let backend = backend(spec, Path::new("/nowhere")).unwrap();
         let fence = Arc::new(Fence::default());
         fence.open(1);
-        let session = backend.dial(Arc::clone(&fence)).await.unwrap();
+        let session = backend.dial(Arc::clone(&fence), "").await.unwrap();
         Self {
             backend,
             fence,

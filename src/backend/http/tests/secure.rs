@@ -30,7 +30,7 @@ async fn dial(
     let backend = backend(&spec(address, own(tls)), root.path()).unwrap();
     let fence = Arc::new(Fence::default());
     fence.open(1);
-    let session = backend.dial(Arc::clone(&fence)).await?;
+    let session = backend.dial(Arc::clone(&fence), "").await?;
     Ok((fence, session))
 }
 
@@ -182,7 +182,7 @@ async fn a_missing_secret_fails_the_dial_for_good_and_is_named() {
         Path::new("/"),
     )
     .unwrap();
-    let error = backend.dial(Arc::default()).await.unwrap_err();
+    let error = backend.dial(Arc::default(), "").await.unwrap_err();
     assert_eq!(error.kind, DialErrorKind::Permanent);
     assert!(error.message.contains("SUBLET_SECRET_GONE"), "{error}");
 }

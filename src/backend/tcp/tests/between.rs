@@ -250,7 +250,7 @@ fn a_session_moves_to_who_uses_it() {
     let backend = backend(&address, own, Path::new("/nowhere")).unwrap();
     let fence = Arc::new(Fence::default());
     fence.open(1);
-    let mut session = elsewhere(backend.dial(Arc::clone(&fence))).unwrap();
+    let mut session = elsewhere(backend.dial(Arc::clone(&fence), "")).unwrap();
     let get = operation("request", json!({"text": "GET\r\n"}));
     let answer = elsewhere(run(&*backend, &mut *session, get));
     assert_eq!(body(answer), "one\r\n");
@@ -303,7 +303,7 @@ async fn greeted(answer: &str) -> Result<(), DialError> {
         rest
     };
     let dialing = async {
-        let session = backend.dial(Arc::clone(&fence)).await?;
+        let session = backend.dial(Arc::clone(&fence), "").await?;
         assert_eq!(fence.sent(), 0, "it is nothing of a call");
         session.close().await;
         Ok(())

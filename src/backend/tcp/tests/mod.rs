@@ -110,7 +110,7 @@ impl Bench {
         let backend = backend(&address, own, Path::new("/nowhere")).unwrap();
         let fence = Arc::new(Fence::default());
         fence.open(1);
-        let session = backend.dial(Arc::clone(&fence)).await.unwrap();
+        let session = backend.dial(Arc::clone(&fence), "").await.unwrap();
         let peer = listener.accept().await.unwrap().0;
         Self {
             fence,

@@ -24,7 +24,7 @@ async fn dial(peer: &Peer, identity: &Identity, keep: Keep) -> (Arc<Fence>, Box<
     let backend = backend(&address, secured(keep), root.path()).unwrap();
     let fence = Arc::new(Fence::default());
     fence.open(1);
-    let session = backend.dial(Arc::clone(&fence)).await.unwrap();
+    let session = backend.dial(Arc::clone(&fence), "").await.unwrap();
     (fence, session)
 }
 

@@ -208,7 +208,11 @@ fn tcp() -> impl Strategy<Value = Backend> {
 
 /// A definition with anything in it that its messages can hold, sensible or not.
 pub(super) fn definition() -> impl Strategy<Value = PoolSpec> {
-    let endpoint = (text(), text()).prop_map(|(name, address)| Endpoint { name, address });
+    let endpoint = (text(), text(), number()).prop_map(|(name, address, max_sessions)| Endpoint {
+        name,
+        address,
+        max_sessions,
+    });
     let lease = (span(), span(), span(), span()).prop_map(|(default_ttl, min_ttl, max_ttl, max_duration)| {
         LeasePolicy {
             default_ttl,

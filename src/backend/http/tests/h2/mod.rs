@@ -33,7 +33,7 @@ async fn benches(peer: &H2Peer, own: HttpBackend, count: usize) -> Vec<Bench> {
 async fn dial(backend: &Arc<dyn Backend>) -> Result<Bench, DialError> {
     let fence = Arc::new(Fence::default());
     fence.open(1);
-    let session = backend.dial(Arc::clone(&fence)).await?;
+    let session = backend.dial(Arc::clone(&fence), "").await?;
     Ok(Bench {
         backend: Arc::clone(backend),
         fence,

@@ -1,0 +1,321 @@
+//! Several endpoints: who is dialed, who gets which session, and what a dead one costs the others.
+
+use std::sync::Arc;
+
+use super::{
+    scene::{Stage, closes, dials, grants, probes},
+    scripted::{SECOND, sized},
+};
+use crate::{
+    backend::DialErrorKind,
+    pool::{
+        EndpointSettings, HealthSettings, Refusal, Settings,
+        core::{Action, Grant, Reply, SessionKey},
+    },
+};
+
+pub(super) fn endpoints(limits: &[(&str, Option<u32>)]) -> Vec<EndpointSettings> {
+    let endpoint = |(name, max_sessions): &(&str, Option<u32>)| EndpointSettings {
+        name: Arc::from(*name),
+        address: Arc::from(format!("{name}:1")),
+        max_sessions: *max_sessions,
+    };
+    limits.iter().map(endpoint).collect()
+}
+
+fn boxes(max_sessions: u32, limits: &[(&str, Option<u32>)]) -> Settings {
+    Settings {
+        endpoints: endpoints(limits),
+        ..sized(max_sessions)
+    }
+}
+
+fn stage(max_sessions: u32, limits: &[(&str, Option<u32>)]) -> Stage {
+    Stage::new(boxes(max_sessions, limits))
+}
+
+/// Where the dials go.
+fn dialed_at(actions: &[Action]) -> Vec<usize> {
+    let found = actions.iter().filter_map(|action| match action {
+        Action::Dial { place, .. } => Some(*place),
+        Action::Grant { .. }
+        | Action::Refuse { .. }
+        | Action::Probe(_)
+        | Action::Restore { .. }
+        | Action::Close(_) => None,
+    });
+    found.collect()
+}
+
+fn place_of(stage: &Stage, key: SessionKey) -> usize {
+    let found = stage.core.sessions().find(|(other, _)| *other == key);
+    found.expect("it is there").1.place()
+}
+
+/// Asks for one endpoint, and is served at once.
+fn take_at(stage: &mut Stage, place: usize) -> Grant {
+    match stage.ask_at(place) {
+        Reply::Granted(grant) => grant,
+        other @ (Reply::Waiting(_) | Reply::Refused(_)) => panic!("expected a grant: {other:?}"),
+    }
+}
+
+#[test]
+fn no_endpoint_ever_has_more_than_its_own_limit() {
+    let mut stage = stage(10, &[("a", Some(1)), ("b", Some(2))]);
+    assert_eq!(stage.core.cap(), 3, "together they have less than the pool may");
+    for _ in 0..5 {
+        stage.queue();
+    }
+    let mut places = Vec::new();
+    loop {
+        let actions = stage.actions();
+        let new = dials(&actions);
+        if new.is_empty() {
+            break;
+        }
+        places.extend(dialed_at(&actions));
+        for key in new {
+            stage.core.dialed(stage.now, key);
+        }
+    }
+    places.sort_unstable();
+    assert_eq!(places, [0, 1, 1]);
+    assert_eq!(stage.core.stats().waiters, 2);
+}
+
+#[test]
+fn sessions_are_spread_and_the_idlest_endpoint_serves_first() {
+    let mut stage = stage(6, &[("a", Some(2)), ("b", Some(2)), ("c", Some(2))]);
+    stage.open(6);
+    let grants: Vec<_> = (0..6).map(|_| stage.take()).collect();
+    let places: Vec<_> = grants
+        .iter()
+        .map(|grant| place_of(&stage, grant.session))
+        .collect();
+    for chunk in places.chunks(3) {
+        let mut chunk = chunk.to_vec();
+        chunk.sort_unstable();
+        assert_eq!(chunk, [0, 1, 2], "each once before any twice");
+    }
+}
+
+#[test]
+fn endpoint_that_says_it_has_work_of_others_comes_last() {
+    let mut stage = stage(2, &[("a", Some(1)), ("b", Some(1))]);
+    stage.open(2);
+    for (busy, idle) in [(0, 1), (1, 0)] {
+        stage.core.set_load(busy, 3);
+        stage.core.set_load(idle, 0);
+        let grant = stage.take();
+        assert_eq!(place_of(&stage, grant.session), idle);
+        stage.give(grant);
+        stage.actions();
+    }
+}
+
+#[test]
+fn who_asks_for_an_endpoint_gets_its_session_and_no_other() {
+    let mut stage = stage(2, &[("a", Some(1)), ("b", Some(1))]);
+    stage.open(2);
+    let first = take_at(&mut stage, 1);
+    assert_eq!(place_of(&stage, first.session), 1);
+    let Reply::Waiting(_) = stage.ask_at(1) else {
+        panic!("b is used up, and a will not do")
+    };
+    // Who takes any is not held up by one who waits for another endpoint.
+    let other = stage.take();
+    assert_eq!(place_of(&stage, other.session), 0);
+    stage.give(other);
+    assert!(
+        grants(&stage.actions()).is_empty(),
+        "a's session is of no use to who waits for b"
+    );
+    stage.give(first);
+    let given = grants(&stage.actions());
+    assert_eq!((given.len(), given[0].1.session), (1, first.session));
+}
+
+#[test]
+fn those_who_take_any_and_those_who_ask_for_one_are_served_in_the_order_they_came() {
+    let mut stage = stage(1, &[("a", Some(1)), ("b", Some(1))]);
+    let held = {
+        stage.open(1);
+        stage.take()
+    };
+    let place = place_of(&stage, held.session);
+    let (any, one) = (stage.queue(), stage.ask_at(place));
+    assert!(matches!(one, Reply::Waiting(_)) && any != stage.queue());
+    let mut order = Vec::new();
+    stage.give(held);
+    for _ in 0..3 {
+        let (tag, grant) = grants(&stage.actions())[0];
+        order.push(tag);
+        stage.give(grant);
+    }
+    order.dedup();
+    assert!(order.is_sorted() && order.len() == 3, "{order:?}");
+}
+
+#[test]
+fn dead_endpoint_delays_nobody_and_is_tried_again_after_its_pause() {
+    let mut stage = stage(4, &[("a", Some(2)), ("b", Some(2))]);
+    stage.queue();
+    let actions = stage.actions();
+    let dead = dialed_at(&actions)[0];
+    stage.dial_fails(dials(&actions)[0], DialErrorKind::Transient);
+    let actions = stage.actions();
+    assert_eq!(dialed_at(&actions), [1 - dead], "at once, at the other one");
+    assert!(stage.core.is_serving());
+    stage.core.dialed(stage.now, dials(&actions)[0]);
+    assert_eq!(grants(&stage.actions()).len(), 1);
+    // One more is wanted than the other one serves, so the dead one is tried, but nobody is to wait for that.
+    stage.tick(SECOND * 60);
+    stage.queue();
+    let actions = stage.actions();
+    assert_eq!(dialed_at(&actions), [1 - dead]);
+    stage.queue();
+    let places = dialed_at(&stage.tick(SECOND));
+    assert_eq!(places, [dead]);
+}
+
+#[test]
+fn endpoint_that_came_back_is_used_again_although_the_others_suffice() {
+    let mut stage = stage(8, &[("a", Some(4)), ("b", Some(4))]);
+    stage.queue();
+    let actions = stage.actions();
+    let dead = dialed_at(&actions)[0];
+    stage.dial_fails(dials(&actions)[0], DialErrorKind::Transient);
+    let first = dials(&stage.actions())[0];
+    stage.core.dialed(stage.now, first);
+    assert_eq!(grants(&stage.actions()).len(), 1);
+    for _ in 0..2 {
+        stage.later(SECOND / 1000);
+        stage.queue();
+        for key in dials(&stage.actions()) {
+            stage.core.dialed(stage.now, key);
+        }
+        stage.actions();
+    }
+    let places: Vec<_> = stage.core.sessions().map(|(_, record)| record.place()).collect();
+    assert!(places.contains(&(1 - dead)), "{places:?}");
+    // The pause has passed: what the others do more by two is reason enough.
+    let places = dialed_at(&stage.tick(SECOND * 31));
+    assert_eq!(places, [dead]);
+    // While it is tried, nobody waits for that.
+    stage.queue();
+    let places = dialed_at(&stage.actions());
+    assert_eq!(places, [1 - dead]);
+}
+
+#[test]
+fn permanent_fault_of_one_endpoint_refuses_only_those_who_ask_for_it() {
+    let mut stage = stage(4, &[("a", Some(2)), ("b", Some(2))]);
+    let Reply::Waiting(_) = stage.ask_at(0) else {
+        panic!("a is not open yet")
+    };
+    stage.queue();
+    let actions = stage.actions();
+    let at_a = dialed_at(&actions).iter().position(|place| *place == 0);
+    let at_a = dials(&actions)[at_a.expect("a is dialed")];
+    stage.dial_fails(at_a, DialErrorKind::Permanent);
+    let actions = stage.actions();
+    let refused = |tag: usize| {
+        let mut refused = actions
+            .iter()
+            .filter(|action| matches!(action, Action::Refuse { tag: other, .. } if *other == tag));
+        refused.next().is_some()
+    };
+    assert!(refused(0) && !refused(1), "{actions:?}");
+    let Reply::Refused(Refusal::Unreachable { .. }) = stage.ask_at(0) else {
+        panic!("nothing will help there")
+    };
+    assert_eq!(stage.core.stats().waiters, 1, "b is still to come");
+}
+
+#[test]
+fn full_pool_gives_up_an_idle_session_for_who_asks_for_another_endpoint() {
+    let mut stage = stage(1, &[("a", Some(1)), ("b", Some(1))]);
+    stage.open(1);
+    let there = stage.core.sessions().next().expect("one is open").1.place();
+    let Reply::Waiting(_) = stage.ask_at(1 - there) else {
+        panic!("it is not open")
+    };
+    let closing = closes(&stage.actions());
+    assert_eq!(closing.len(), 1);
+    stage.core.closed(stage.now, closing[0]);
+    let actions = stage.actions();
+    assert_eq!(dialed_at(&actions), [1 - there]);
+    stage.core.dialed(stage.now, dials(&actions)[0]);
+    assert_eq!(grants(&stage.actions()).len(), 1);
+}
+
+#[test]
+fn endpoint_taken_out_of_the_definition_closes_as_its_sessions_come_free() {
+    let mut stage = stage(2, &[("a", Some(1)), ("b", Some(1))]);
+    stage.open(2);
+    let (at_a, at_b) = (take_at(&mut stage, 0), take_at(&mut stage, 1));
+    let Reply::Waiting(_) = stage.ask_at(0) else {
+        panic!("a is used up")
+    };
+    stage
+        .core
+        .reconfigure(stage.now, boxes(2, &[("b", Some(1)), ("c", Some(1))]), false);
+    let actions = stage.actions();
+    assert!(
+        actions.iter().any(|action| matches!(
+            action,
+            Action::Refuse {
+                refusal: Refusal::NoSuchEndpoint,
+                ..
+            }
+        )),
+        "{actions:?}"
+    );
+    assert!(stage.core.place_named("a").is_none() && stage.core.place_named("b") == Some(1));
+    stage.give(at_a);
+    let closing = closes(&stage.actions());
+    assert_eq!(closing, [at_a.session]);
+    stage.core.closed(stage.now, at_a.session);
+    stage.give(at_b);
+    assert!(closes(&stage.actions()).is_empty(), "b is as before");
+}
+
+#[test]
+fn new_backend_at_the_same_address_counts_the_old_sessions_against_its_limit() {
+    let boxes = || boxes(4, &[("a", Some(1)), ("b", Some(1))]);
+    let mut stage = Stage::new(boxes());
+    stage.open(2);
+    let held = take_at(&mut stage, 0);
+    stage.core.reconfigure(stage.now, boxes(), true);
+    stage.actions();
+    let Reply::Waiting(_) = stage.ask_at(0) else {
+        panic!("it is held")
+    };
+    assert!(
+        dials(&stage.actions()).is_empty(),
+        "the box has one place, and it is taken"
+    );
+    stage.give(held);
+    let closing = closes(&stage.actions());
+    assert!(dials(&stage.actions()).is_empty(), "closing counts");
+    stage.core.closed(stage.now, closing[0]);
+    assert_eq!(dialed_at(&stage.actions()), [0]);
+}
+
+#[test]
+fn stale_sessions_are_probed_where_there_is_the_least_to_do() {
+    let mut stage = Stage::new(Settings {
+        health: Some(HealthSettings::default()),
+        ..boxes(2, &[("a", Some(1)), ("b", Some(1))])
+    });
+    stage.open(2);
+    stage.tick(SECOND * 2);
+    stage.core.set_load(0, 2);
+    let Reply::Waiting(_) = stage.ask() else {
+        panic!("both are stale")
+    };
+    let probed = probes(&stage.actions());
+    assert_eq!(probed.len(), 1);
+    assert_eq!(place_of(&stage, probed[0]), 1);
+}
