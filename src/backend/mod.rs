@@ -10,6 +10,7 @@ mod fence;
 mod hex;
 mod home;
 mod http;
+mod llm;
 mod operation;
 pub(crate) mod plugin;
 mod postgres;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backend, echo, http, plugin, postgres, redis, secrets::Secrets, tcp};
+use super::{Backend, echo, http, llm, plugin, postgres, redis, secrets::Secrets, tcp};
 use crate::{
     clock::Clock,
     error::Faults,
@@ -39,9 +39,10 @@ pub fn build(spec: &PoolSpec, surroundings: &Surroundings) -> Result<Arc<dyn Bac
         Some(pool_spec::Backend::Redis(own)) => redis::build(spec, own, surroundings),
         Some(pool_spec::Backend::Tcp(own)) => tcp::build(spec, own, surroundings),
         Some(pool_spec::Backend::Plugin(own)) => plugin::build(spec, own, surroundings),
+        Some(pool_spec::Backend::Llm(own)) => llm::build(spec, own, surroundings),
         None => Err(Faults::one(
             "backend",
-            "is missing: set one of `echo`, `http`, `plugin`, `postgres`, `redis`, `tcp`",
+            "is missing: set one of `echo`, `http`, `llm`, `plugin`, `postgres`, `redis`, `tcp`",
         )),
     }
 }
@@ -63,6 +64,11 @@ pub const fn defaults(spec: &PoolSpec) -> KindDefaults {
             | pool_spec::Backend::Tcp(_),
         ) => KindDefaults {
             execute: Duration::from_secs(60),
+            stall: Duration::from_secs(600),
+        },
+        // A long answer that is not streamed comes after minutes of silence; streamed ones have limits of their own.
+        Some(pool_spec::Backend::Llm(_)) => KindDefaults {
+            execute: Duration::from_secs(600),
             stall: Duration::from_secs(600),
         },
     }

@@ -62,7 +62,7 @@ async fn send(sink: &mut Sink, event: Event) -> Result<(), CallError> {
 }
 
 /// The next bytes; trailers are left out.
-async fn next_part(body: &mut Inbound) -> Result<Option<Bytes>, CallError> {
+pub(super) async fn next_part(body: &mut Inbound) -> Result<Option<Bytes>, CallError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| CallError::Broken {
             message: format!("the answer broke off: {}", causes(&*error)),

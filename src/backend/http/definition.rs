@@ -19,7 +19,7 @@ use crate::{
 };
 
 const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
-const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_millis(1);
 /// As many as there may be sessions.
 const MOST_SOCKETS: u32 = 10_000;
@@ -37,10 +37,19 @@ pub(super) struct Target {
     pub(super) tls: Option<TlsPlan>,
     /// Sent with every request; a call's own replace them.
     pub(super) headers: HeaderMap,
-    pub(super) secret_headers: Vec<(HeaderName, SecretRef)>,
+    pub(super) secret_headers: Vec<SecretHeader>,
     pub(super) limits: Limits,
     pub(super) secrets: Secrets,
     pub(super) clock: Clock,
+}
+
+/// A header whose value is read at each dial.
+#[derive(Clone, Debug)]
+pub(in crate::backend) struct SecretHeader {
+    pub(in crate::backend) name: HeaderName,
+    /// What comes before the secret: nothing, or a scheme such as `Bearer `.
+    pub(in crate::backend) prefix: &'static str,
+    pub(in crate::backend) reference: SecretRef,
 }
 
 /// Which protocol it speaks.
@@ -117,7 +126,7 @@ impl Speaks {
     }
 
     /// What it is asked for in ALPN, the best first.
-    const fn offers(self) -> &'static [&'static [u8]] {
+    pub(super) const fn offers(self) -> &'static [&'static [u8]] {
         match self {
             Self::Http1 => &[b"http/1.1"],
             Self::Http2 => &[b"h2"],
@@ -169,8 +178,8 @@ fn read_headers(own: &HttpBackend, faults: &mut Faults) -> HeaderMap {
     read
 }
 
-fn read_secret_headers(own: &HttpBackend, faults: &mut Faults) -> Vec<(HeaderName, SecretRef)> {
-    let mut read: Vec<(HeaderName, SecretRef)> = Vec::new();
+fn read_secret_headers(own: &HttpBackend, faults: &mut Faults) -> Vec<SecretHeader> {
+    let mut read: Vec<SecretHeader> = Vec::new();
     for (name, reference) in sorted(&own.secret_headers) {
         let field = format!("http.secret_headers.{name}");
         faults.within(&field, |faults| secrets::check(reference, faults));
@@ -178,12 +187,16 @@ fn read_secret_headers(own: &HttpBackend, faults: &mut Faults) -> Vec<(HeaderNam
         if plain
             || read
                 .iter()
-                .any(|(other, _)| other.as_str().eq_ignore_ascii_case(name))
+                .any(|other| other.name.as_str().eq_ignore_ascii_case(name))
         {
             faults.add(&field, "is there twice; case does not count");
         }
         if let Some(name) = headers::name(&field, name, headers::Whose::Pool, faults) {
-            read.push((name, reference.clone()));
+            read.push(SecretHeader {
+                name,
+                prefix: "",
+                reference: reference.clone(),
+            });
         }
     }
     read

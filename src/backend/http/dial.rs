@@ -64,15 +64,15 @@ async fn read_secrets(target: &Arc<Target>) -> Result<HeaderMap, DialError> {
     let target = Arc::clone(target);
     blocking(move || {
         let mut found = HeaderMap::new();
-        for (name, reference) in &target.secret_headers {
-            let secret = target.secrets.read(reference)?;
-            let value = headers::secret_value(&secret).ok_or_else(|| {
-                let reference = secrets::name_of(reference);
+        for header in &target.secret_headers {
+            let secret = target.secrets.read(&header.reference)?;
+            let value = headers::secret_value(header.prefix, &secret).ok_or_else(|| {
+                let reference = secrets::name_of(&header.reference);
                 DialError::permanent(format!(
                     "the secret of {reference} is no header value: it holds a control character"
                 ))
             })?;
-            found.insert(name.clone(), value);
+            found.insert(header.name.clone(), value);
         }
         Ok(found)
     })

@@ -7,7 +7,7 @@ use crate::{backend::secrets::Secret, error::Faults};
 
 /// Who sets a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(in crate::backend) enum Whose {
     /// A definition, for every request.
     Pool,
     /// A call.
@@ -26,7 +26,7 @@ const OF_THE_CONNECTION: [&str; 7] = [
 ];
 
 /// Checks a header's name.
-pub(super) fn name(field: &str, text: &str, whose: Whose, faults: &mut Faults) -> Option<HeaderName> {
+pub(in crate::backend) fn name(field: &str, text: &str, whose: Whose, faults: &mut Faults) -> Option<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
         faults.add(
             field,
@@ -52,7 +52,7 @@ pub(super) fn name(field: &str, text: &str, whose: Whose, faults: &mut Faults) -
 }
 
 /// Checks a header's value.
-pub(super) fn value(field: &str, text: &str, faults: &mut Faults) -> Option<HeaderValue> {
+pub(in crate::backend) fn value(field: &str, text: &str, faults: &mut Faults) -> Option<HeaderValue> {
     let value = HeaderValue::from_bytes(text.as_bytes()).ok();
     if value.is_none() {
         faults.add(
@@ -64,8 +64,9 @@ pub(super) fn value(field: &str, text: &str, faults: &mut Faults) -> Option<Head
 }
 
 /// A secret as a header's value, which stays out of everything that is printed.
-pub(super) fn secret_value(secret: &Secret) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_bytes(secret.reveal()).ok()?;
+pub(super) fn secret_value(prefix: &str, secret: &Secret) -> Option<HeaderValue> {
+    let written = [prefix.as_bytes(), secret.reveal()].concat();
+    let mut value = HeaderValue::from_bytes(&written).ok()?;
     value.set_sensitive(true);
     Some(value)
 }

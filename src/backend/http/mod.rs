@@ -7,7 +7,7 @@ mod connection;
 mod definition;
 mod dial;
 mod h2;
-mod headers;
+pub(super) mod headers;
 mod link;
 mod pace;
 mod params;
@@ -24,6 +24,10 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
+pub(super) use self::{
+    definition::SecretHeader,
+    session::lend::{Asked, Client, Exchange, Service, Wanted},
+};
 use self::{definition::Target, h2::Table, plan::Plan, session::HttpSession};
 use super::{Backend, DialError, Fence, Needs, Operation, Session, Shared, registry::Surroundings};
 use crate::{

@@ -1,6 +1,8 @@
 //! One slot to the service: at most one connection, or one place on a shared one, at a time, taken anew within the slot
 //! when the service has closed it or a call was cut off.
 
+pub(in crate::backend) mod lend;
+
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};

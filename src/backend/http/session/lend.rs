@@ -1,0 +1,220 @@
+//! HTTP for kinds that speak over it. They say what is sent and read the answers themselves; connections, places on
+//! shared ones, the fence, and what may be sent anew are the business of this kind.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, uri::PathAndQuery};
+
+use super::{Call, HttpSession};
+use crate::{
+    backend::{
+        CallError, DialError, Fence, Session,
+        http::{
+            address::Address,
+            answer,
+            definition::{DEFAULT_WAIT, Limits, SecretHeader, Speaks, Target},
+            h2::Table,
+            link::Inbound,
+            plan::{Plan, Sending},
+        },
+        registry::Surroundings,
+        span::DAY,
+        tls::{Asked as TlsAsked, TlsPlan},
+    },
+    error::Faults,
+    proto::{Endpoint, Tls},
+};
+
+/// An HTTP service at one endpoint. Its connections are one slot's each, or shared among the slots of this endpoint.
+#[derive(Debug)]
+pub(in crate::backend) struct Service {
+    target: Arc<Target>,
+    table: Arc<Table>,
+}
+
+/// What is known of a service before it is dialed.
+#[derive(Debug)]
+pub(in crate::backend) struct Wanted<'a> {
+    pub(in crate::backend) endpoint: &'a Endpoint,
+    pub(in crate::backend) name: Arc<str>,
+    pub(in crate::backend) tls: &'a Tls,
+    /// What every path begins with if the address has no path.
+    pub(in crate::backend) base: &'static str,
+    /// Sent with every request.
+    pub(in crate::backend) headers: HeaderMap,
+    pub(in crate::backend) secret_headers: Vec<SecretHeader>,
+    /// For a connection that a call opens anew.
+    pub(in crate::backend) connect: Duration,
+}
+
+/// A request, which can be made as often as needed.
+#[derive(Clone, Debug)]
+pub(in crate::backend) struct Asked {
+    pub(in crate::backend) method: Method,
+    /// The path below the service's own, with its query.
+    pub(in crate::backend) path: String,
+    pub(in crate::backend) headers: HeaderMap,
+    pub(in crate::backend) body: Bytes,
+}
+
+/// One slot to a service.
+#[derive(Debug)]
+pub(in crate::backend) struct Client(HttpSession);
+
+/// A request that is being answered. Dropped before [`Exchange::finish`], it is cut off, and the client has to be
+/// settled.
+pub(in crate::backend) struct Exchange<'a> {
+    call: Call<'a>,
+    pub(in crate::backend) head: http::response::Parts,
+    body: Inbound,
+    last: bool,
+}
+
+impl Service {
+    /// Reads an endpoint; faults of its address are at `address`, those of TLS at `tls`.
+    pub(in crate::backend) fn read(
+        wanted: Wanted<'_>,
+        surroundings: &Surroundings,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        let mut address = Address::read(&wanted.endpoint.address, wanted.tls.enabled)
+            .map_err(|message| faults.add("address", message))
+            .ok()?;
+        if address.base.is_empty() {
+            wanted.base.clone_into(&mut address.base);
+        }
+        let speaks = if address.https {
+            Speaks::Either
+        } else {
+            Speaks::Http1
+        };
+        let tls = read_tls(wanted.tls, &address, speaks, faults);
+        let target = Arc::new(Target {
+            name: wanted.name,
+            speaks,
+            sockets: None,
+            tls,
+            headers: wanted.headers,
+            secret_headers: wanted.secret_headers,
+            limits: Limits {
+                connect: wanted.connect,
+                write: DEFAULT_WAIT,
+                // How long an answer may take is the kind's own business.
+                first_byte: DAY,
+            },
+            secrets: surroundings.secrets.clone(),
+            clock: surroundings.clock.clone(),
+            address,
+        });
+        let table = Table::new(Arc::clone(&target));
+        Some(Self { target, table })
+    }
+
+    /// What every path begins with.
+    pub(in crate::backend) fn base(&self) -> &str {
+        &self.target.address.base
+    }
+
+    /// Opens a slot with its first connection, or a place on one.
+    pub(in crate::backend) async fn dial(&self, fence: Arc<Fence>) -> Result<Client, DialError> {
+        let (table, target) = (Arc::clone(&self.table), Arc::clone(&self.target));
+        HttpSession::dial(table, target, fence).await.map(Client)
+    }
+}
+
+fn read_tls(own: &Tls, address: &Address, speaks: Speaks, faults: &mut Faults) -> Option<TlsPlan> {
+    let mut plan = None;
+    faults.within("tls", |faults| {
+        let asked = TlsAsked {
+            own,
+            on: address.https,
+            host: &address.host,
+            alpn: speaks.offers(),
+        };
+        plan = TlsPlan::read(&asked, faults);
+    });
+    plan
+}
+
+impl Client {
+    /// The session beneath: what it does between calls is the same for every kind that speaks over it.
+    pub(in crate::backend) const fn session(&self) -> &impl Session {
+        &self.0
+    }
+
+    /// As [`Client::session`], to be acted on.
+    pub(in crate::backend) const fn session_mut(&mut self) -> &mut impl Session {
+        &mut self.0
+    }
+
+    /// As [`Client::session`], to be closed.
+    pub(in crate::backend) fn into_session(self) -> Box<dyn Session> {
+        Box::new(self.0)
+    }
+
+    /// Sends a request and waits for the answer's head. What is provably not sent, or refused undone, is sent anew.
+    pub(in crate::backend) async fn ask(&mut self, asked: &Asked) -> Result<Exchange<'_>, CallError> {
+        let plan = self.plan(asked).map_err(CallError::Invalid)?;
+        let mut call = Call::begin(&mut self.0, Sending::Whole);
+        let answer = call.ask(&plan).await?;
+        let last = answer::is_last(answer.version(), answer.headers());
+        let (head, body) = answer.into_parts();
+        Ok(Exchange {
+            call,
+            head,
+            body,
+            last,
+        })
+    }
+
+    fn plan(&self, asked: &Asked) -> Result<Plan, Faults> {
+        let path = format!("{}{}", self.0.target.address.base, asked.path);
+        let path = PathAndQuery::try_from(path).map_err(|_| Faults::one("params.path", "is no path"))?;
+        Ok(Plan {
+            method: asked.method.clone(),
+            path,
+            headers: asked.headers.clone(),
+            body: asked.body.clone(),
+            redirects: 0,
+        })
+    }
+}
+
+impl Exchange<'_> {
+    /// The next bytes of the answer; none at its end. Nothing is read from the service until they are asked for, but
+    /// for a bounded buffer. May be dropped and called again.
+    pub(in crate::backend) async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
+        self.call.paced(answer::next_part(&mut self.body)).await
+    }
+
+    /// How often the request had to be sent anew.
+    pub(in crate::backend) const fn retries(&self) -> u32 {
+        self.call.retries
+    }
+
+    /// A text of the service's without the secrets that it was sent.
+    pub(in crate::backend) fn redacted(&self, text: &str) -> String {
+        let session = &*self.call.session;
+        let Some(link) = &session.link else {
+            return text.to_owned();
+        };
+        let mut text = text.to_owned();
+        for header in &session.target.secret_headers {
+            let value = link.secret_headers().get(&header.name);
+            let value = value.and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+            let secret = value.and_then(|value| value.strip_prefix(header.prefix));
+            if let Some(secret) = secret.filter(|secret| !secret.is_empty()) {
+                text = text.replace(secret, "[redacted]");
+            }
+        }
+        text
+    }
+
+    /// Ends the exchange at a protocol boundary: the connection is kept if the answer was read `whole`, else closed.
+    /// Dropped, it is cut off, and the client has to be settled.
+    pub(in crate::backend) async fn finish(mut self, whole: bool) {
+        self.call.keep_if(whole, self.last).await;
+        self.call.session.rest();
+    }
+}

@@ -1,0 +1,72 @@
+//! LLM providers, and servers that speak as they do. A session is one slot for one request at a time; it holds no
+//! conversation. How bytes come and go is the http kind's; what they say is this one's.
+//!
+//! A call: [`plan`] makes a request of the operation, changing its [`object`] in places only
+//! (what is [`filled`] in); [`session`] sends it, and
+//! either [`whole`] takes the answer in, or [`stream`] passes it on part by part: [`frames`] are read by the
+//! provider's dialect in [`reading`]. [`fault`] is the table of what providers answer instead.
+
+mod definition;
+mod dialect;
+mod excerpt;
+mod facts;
+mod fault;
+mod filled;
+mod frames;
+mod object;
+mod plan;
+mod reading;
+mod retry;
+mod session;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod whole;
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+use self::{definition::Provider, plan::Plan, session::LlmSession};
+use super::{Backend, DialError, Fence, Needs, Operation, Session, registry::Surroundings};
+use crate::{
+    error::Faults,
+    proto::{LlmBackend, PoolSpec},
+};
+
+/// Makes a provider's backend.
+pub(super) fn build(
+    spec: &PoolSpec,
+    own: &LlmBackend,
+    surroundings: &Surroundings,
+) -> Result<Arc<dyn Backend>, Faults> {
+    let provider = Arc::new(Provider::read(spec, own, surroundings)?);
+    Ok(Arc::new(Llm { provider }))
+}
+
+/// One pool's provider.
+#[derive(Debug)]
+struct Llm {
+    provider: Arc<Provider>,
+}
+
+impl Backend for Llm {
+    fn kind(&self) -> &'static str {
+        "llm"
+    }
+
+    fn inspect(&self, operation: &Operation) -> Result<Needs, Faults> {
+        let plan = Plan::read(operation, &self.provider)?;
+        operation.inspected.keep(plan);
+        Ok(Needs::default())
+    }
+
+    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+        let provider = Arc::clone(&self.provider);
+        async move {
+            let session = LlmSession::dial(provider, None, fence).await?;
+            Ok(Box::new(session) as Box<dyn Session>)
+        }
+        .boxed()
+    }
+}

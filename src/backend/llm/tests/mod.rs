@@ -1,0 +1,1 @@
+//! The kind against scripted providers on real sockets.
