@@ -198,6 +198,9 @@ fn metadata(failure: &Failure, row: &Row, limits: Limits) -> HashMap<String, Str
             add("backend_code", "UNAVAILABLE".to_owned());
         }
     }
+    if let Error::ExecuteTimeout { what, .. } = &failure.error {
+        add("timeout", (*what).to_owned());
+    }
     if let Some(pool) = &failure.place.pool {
         add("pool", pool.to_string());
     }

@@ -19,6 +19,7 @@ mod durability;
 mod half_open;
 mod health;
 mod http2;
+mod llm;
 mod plugin;
 mod postgres;
 mod redis;

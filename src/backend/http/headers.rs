@@ -26,7 +26,12 @@ const OF_THE_CONNECTION: [&str; 7] = [
 ];
 
 /// Checks a header's name.
-pub(in crate::backend) fn name(field: &str, text: &str, whose: Whose, faults: &mut Faults) -> Option<HeaderName> {
+pub(in crate::backend) fn name(
+    field: &str,
+    text: &str,
+    whose: Whose,
+    faults: &mut Faults,
+) -> Option<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
         faults.add(
             field,

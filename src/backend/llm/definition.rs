@@ -94,7 +94,10 @@ impl Provider {
         faults.within("llm", |faults| {
             let dialect = Dialect::read(own.dialect);
             if dialect.is_none() {
-                faults.add("dialect", "is unknown: OPENAI, AZURE, ANTHROPIC, OLLAMA, or left out");
+                faults.add(
+                    "dialect",
+                    "is unknown: OPENAI, AZURE, ANTHROPIC, OLLAMA, or left out",
+                );
             }
             let dialect = dialect.unwrap_or(Dialect::OpenAi);
             read = Some(Self {
@@ -210,10 +213,16 @@ fn read_defaults(own: &LlmBackend, faults: &mut Faults) -> Defaults {
     let given = own.defaults.clone().unwrap_or_default();
     faults.within("defaults", |faults| {
         check_name("model", &given.model, faults);
-        if given.max_tokens.is_some_and(|most| most == 0 || most > MOST_TOKENS) {
+        if given
+            .max_tokens
+            .is_some_and(|most| most == 0 || most > MOST_TOKENS)
+        {
             faults.add("max_tokens", format!("must be 1 to {MOST_TOKENS}"));
         }
-        if given.temperature.is_some_and(|heat| !(0.0..=HOTTEST).contains(&heat)) {
+        if given
+            .temperature
+            .is_some_and(|heat| !(0.0..=HOTTEST).contains(&heat))
+        {
             faults.add("temperature", format!("must be 0 to {HOTTEST}"));
         }
     });
@@ -265,7 +274,8 @@ fn read_version(own: &LlmBackend, dialect: Dialect, faults: &mut Faults) -> Stri
     String::new()
 }
 
-const MISSING: &str = "must have the address of the provider: `host:port`, or a URL such as https://api.example/v1";
+const MISSING: &str =
+    "must have the address of the provider: `host:port`, or a URL such as https://api.example/v1";
 
 fn read_places(
     spec: &PoolSpec,
@@ -296,7 +306,10 @@ fn read_places(
         let mut found = Faults::default();
         check_endpoint(endpoint, &mut found);
         if places.iter().any(|other| other.name == name) {
-            found.add("name", "is there twice: an endpoint without a name has its address for one");
+            found.add(
+                "name",
+                "is there twice: an endpoint without a name has its address for one",
+            );
         }
         let service = Service::read(wanted, surroundings, &mut found);
         merge(&found, index, faults);
@@ -311,7 +324,10 @@ fn read_places(
 fn check_endpoint(endpoint: &Endpoint, faults: &mut Faults) {
     check_name("name", &endpoint.name, faults);
     if endpoint.address.contains('@') {
-        faults.add("address", "must hold no user or password: the key belongs into llm.api_key");
+        faults.add(
+            "address",
+            "must hold no user or password: the key belongs into llm.api_key",
+        );
     }
 }
 
@@ -324,7 +340,8 @@ fn merge(found: &Faults, index: usize, faults: &mut Faults) {
             format!("endpoints[{index}].{}", fault.field)
         };
         let told = |other: &crate::error::FieldFault| {
-            other.field == field && (other.message == fault.message || fault.message.contains("user or password"))
+            other.field == field
+                && (other.message == fault.message || fault.message.contains("user or password"))
         };
         if !faults.list().iter().any(told) {
             faults.add(&field, fault.message.clone());

@@ -66,9 +66,10 @@ impl Dialect {
     /// Where an operation is asked for, below the address; none if the provider has no such thing. `base` is the
     /// address's own path, `deployment` what Azure calls a model.
     pub(super) fn path(self, doing: Doing, base: &str, deployment: &str) -> Option<(Method, String)> {
-        let (get, post) = (|path: &str| (Method::GET, path.to_owned()), |path: &str| {
-            (Method::POST, path.to_owned())
-        });
+        let (get, post) = (
+            |path: &str| (Method::GET, path.to_owned()),
+            |path: &str| (Method::POST, path.to_owned()),
+        );
         Some(match (self, doing) {
             (_, Doing::Raw) | (Self::Anthropic, Doing::Complete | Doing::Embed) => return None,
             (Self::OpenAi, Doing::Chat) => post("/chat/completions"),

@@ -17,17 +17,41 @@ const LIMITS: [(&str, &str); 18] = [
     ("x-ratelimit-remaining-tokens", "ratelimit_remaining_tokens"),
     ("x-ratelimit-reset-tokens", "ratelimit_reset_tokens"),
     ("anthropic-ratelimit-requests-limit", "ratelimit_limit_requests"),
-    ("anthropic-ratelimit-requests-remaining", "ratelimit_remaining_requests"),
+    (
+        "anthropic-ratelimit-requests-remaining",
+        "ratelimit_remaining_requests",
+    ),
     ("anthropic-ratelimit-requests-reset", "ratelimit_reset_requests"),
     ("anthropic-ratelimit-tokens-limit", "ratelimit_limit_tokens"),
-    ("anthropic-ratelimit-tokens-remaining", "ratelimit_remaining_tokens"),
+    (
+        "anthropic-ratelimit-tokens-remaining",
+        "ratelimit_remaining_tokens",
+    ),
     ("anthropic-ratelimit-tokens-reset", "ratelimit_reset_tokens"),
-    ("anthropic-ratelimit-input-tokens-limit", "ratelimit_limit_input_tokens"),
-    ("anthropic-ratelimit-input-tokens-remaining", "ratelimit_remaining_input_tokens"),
-    ("anthropic-ratelimit-input-tokens-reset", "ratelimit_reset_input_tokens"),
-    ("anthropic-ratelimit-output-tokens-limit", "ratelimit_limit_output_tokens"),
-    ("anthropic-ratelimit-output-tokens-remaining", "ratelimit_remaining_output_tokens"),
-    ("anthropic-ratelimit-output-tokens-reset", "ratelimit_reset_output_tokens"),
+    (
+        "anthropic-ratelimit-input-tokens-limit",
+        "ratelimit_limit_input_tokens",
+    ),
+    (
+        "anthropic-ratelimit-input-tokens-remaining",
+        "ratelimit_remaining_input_tokens",
+    ),
+    (
+        "anthropic-ratelimit-input-tokens-reset",
+        "ratelimit_reset_input_tokens",
+    ),
+    (
+        "anthropic-ratelimit-output-tokens-limit",
+        "ratelimit_limit_output_tokens",
+    ),
+    (
+        "anthropic-ratelimit-output-tokens-remaining",
+        "ratelimit_remaining_output_tokens",
+    ),
+    (
+        "anthropic-ratelimit-output-tokens-reset",
+        "ratelimit_reset_output_tokens",
+    ),
 ];
 
 /// The request's number and the limits, by our names, in the provider's words.
@@ -36,7 +60,10 @@ pub(super) fn of(headers: &HeaderMap) -> Vec<(&'static str, String)> {
     let limits = LIMITS
         .iter()
         .filter_map(|(theirs, ours)| Some((*ours, value(headers, theirs)?)));
-    id.map(|id| ("request_id", id)).into_iter().chain(limits).collect()
+    id.map(|id| ("request_id", id))
+        .into_iter()
+        .chain(limits)
+        .collect()
 }
 
 fn value(headers: &HeaderMap, name: &str) -> Option<String> {

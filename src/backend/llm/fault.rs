@@ -7,7 +7,7 @@ use serde_json::Value;
 use tonic::Code;
 
 use super::{excerpt, facts, retry};
-use crate::error::BackendError;
+use crate::error::{BackendError, Executed};
 
 /// What an error is to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,23 @@ impl Kind {
         }
     }
 
+    /// Whether a request that was answered so was carried out. These say that the provider has not begun with it; so
+    /// does 529, but 503 may come of anything on the way.
+    const fn executed(self, status: StatusCode) -> Executed {
+        match self {
+            Self::RateLimited | Self::QuotaExhausted | Self::Auth | Self::NotFound | Self::ContextLength => {
+                Executed::No
+            }
+            Self::Overloaded if status.as_u16() == 529 => Executed::No,
+            Self::Overloaded
+            | Self::Invalid
+            | Self::ContentFilter
+            | Self::Upstream
+            | Self::Truncated
+            | Self::Malformed => Executed::Yes,
+        }
+    }
+
     /// Whether no wish of the provider's to see the request again is believed.
     const fn is_hopeless(self) -> bool {
         matches!(self, Self::QuotaExhausted)
@@ -60,10 +77,16 @@ struct Said {
 }
 
 /// An answer that is an error, and what came of its body. Secrets are out of it.
-pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &str, now: SystemTime) -> BackendError {
+pub(super) fn of_answer(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &str,
+    now: SystemTime,
+) -> (BackendError, Executed) {
     let said = Said::read(body);
     let kind = said.classify(Some(status.as_u16()));
-    said.error(kind, (status, headers), body, now)
+    let executed = kind.executed(status);
+    (said.error(kind, (status, headers), body, now), executed)
 }
 
 /// An error inside an answer that began well.
@@ -119,7 +142,11 @@ impl Said {
         let inner = inner.iter().find_map(|path| error.pointer(path));
         let mut said = Self {
             message: text(error.get("message")),
-            code: text(inner.or_else(|| whole.pointer("/details/error_code")).or(error.get("code"))),
+            code: text(
+                inner
+                    .or_else(|| whole.pointer("/details/error_code"))
+                    .or(error.get("code")),
+            ),
             kind: text(error.get("type")),
             request_id: whole.get("request_id").and_then(Value::as_str).map(str::to_owned),
         };
@@ -136,7 +163,11 @@ impl Said {
 
     fn classify(&self, status: Option<u16>) -> Kind {
         let (code, kind) = (self.code.to_ascii_lowercase(), self.kind.to_ascii_lowercase());
-        let named = |words: &[&str]| words.iter().any(|word| code.contains(word) || kind.contains(word));
+        let named = |words: &[&str]| {
+            words
+                .iter()
+                .any(|word| code.contains(word) || kind.contains(word))
+        };
         let message = self.message.to_ascii_lowercase();
         let is_refusal = status.is_none_or(|status| matches!(status, 400 | 413 | 422));
         if named(&["insufficient_quota", "spend_limit", "billing"]) {

@@ -13,21 +13,31 @@ pub(super) fn spell_out_prompt(object: &mut Object<'_>, faults: &mut Faults) {
         return object.remove("prompt");
     }
     let Some(prompt) = object.get("prompt").filter(|written| written.starts_with('"')) else {
-        return faults.add("params.prompt", "must be text; for more than text send `messages`");
+        return faults.add(
+            "params.prompt",
+            "must be text; for more than text send `messages`",
+        );
     };
     if object.has("messages") {
         faults.add("params.prompt", "must not be there beside `messages`");
     }
     object.remove("prompt");
     object.remove("messages");
-    object.add("messages", format!("[{{\"role\":\"user\",\"content\":{prompt}}}]"));
+    object.add(
+        "messages",
+        format!("[{{\"role\":\"user\",\"content\":{prompt}}}]"),
+    );
 }
 
 /// Sees to it that the request names a model if anyone does, and gives its name.
 pub(super) fn name_model(object: &mut Object<'_>, provider: &Provider) -> String {
     let given = object.string("model");
     let named = given.as_deref().unwrap_or(&provider.defaults.model);
-    let model = provider.aliases.get(named).map_or(named, String::as_str).to_owned();
+    let model = provider
+        .aliases
+        .get(named)
+        .map_or(named, String::as_str)
+        .to_owned();
     let changed = given.as_deref() != Some(model.as_str()) && !model.is_empty();
     let absent = !object.has("model");
     if changed && (given.is_some() || absent) {
@@ -47,12 +57,20 @@ pub(super) fn limit(object: &mut Object<'_>, provider: &Provider) {
     let heat = provider.defaults.temperature.map(|heat| heat.to_string());
     let demanded = tokens.clone().or(Some(ANTHROPIC_TOKENS.to_string()));
     match provider.dialect {
-        Dialect::Ollama => into_options(object, [("max_tokens", "num_predict", tokens), ("temperature", "temperature", heat)]),
+        Dialect::Ollama => into_options(
+            object,
+            [
+                ("max_tokens", "num_predict", tokens),
+                ("temperature", "temperature", heat),
+            ],
+        ),
         // Its newer models have another name for it, and refuse both.
         Dialect::OpenAi | Dialect::Azure if object.has("max_completion_tokens") => {
             add_missing(object, [("temperature", heat)]);
         }
-        Dialect::OpenAi | Dialect::Azure => add_missing(object, [("max_tokens", tokens), ("temperature", heat)]),
+        Dialect::OpenAi | Dialect::Azure => {
+            add_missing(object, [("max_tokens", tokens), ("temperature", heat)])
+        }
         Dialect::Anthropic => add_missing(object, [("max_tokens", demanded), ("temperature", heat)]),
     }
 }

@@ -173,7 +173,11 @@ mod tests {
                     data: {}\n\n: comment\ndataset: no\n\ndata: [DONE]\n\n";
         let wanted = ["{\"é\":\"日本\"}", "two\nlines", "", "{}", "[DONE]"];
         for size in 1..=text.len() {
-            assert_eq!(frames(Division::Events, text.as_bytes(), size), wanted, "parts of {size}");
+            assert_eq!(
+                frames(Division::Events, text.as_bytes(), size),
+                wanted,
+                "parts of {size}"
+            );
         }
     }
 
@@ -189,7 +193,10 @@ mod tests {
 
     #[test]
     fn a_last_event_without_its_empty_line_is_the_rest() {
-        assert_eq!(frames(Division::Events, b"data: a\n\ndata: [DONE]\n", 3), ["a", "[DONE]"]);
+        assert_eq!(
+            frames(Division::Events, b"data: a\n\ndata: [DONE]\n", 3),
+            ["a", "[DONE]"]
+        );
         assert_eq!(frames(Division::Events, b"data: a\n\ndata: [DO", 3), ["a", "[DO"]);
         assert_eq!(frames(Division::Events, b"data: a\n\n: bye", 3), ["a"]);
     }

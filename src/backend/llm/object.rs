@@ -176,7 +176,8 @@ impl Writer {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "{ \"z\": 18446744073709551615,\n\t\"model\" : \"a\" , \"x\":1.10,\"n\":{\"b\":[1 , 2]} }";
+    const TEXT: &str =
+        "{ \"z\": 18446744073709551615,\n\t\"model\" : \"a\" , \"x\":1.10,\"n\":{\"b\":[1 , 2]} }";
 
     fn changed(text: &str, change: impl FnOnce(&mut Object<'_>)) -> String {
         let mut object = Object::read(text).unwrap();
@@ -201,11 +202,17 @@ mod tests {
         );
         let without = "{\n\t\"model\" : \"a\" , \"x\":1.10,\"n\":{\"b\":[1 , 2]} }";
         assert_eq!(changed(TEXT, |object| object.remove("z")), without);
-        assert_eq!(changed("{\"a\":1,\"b\":2,\"c\":3}", |o| o.remove("b")), "{\"a\":1,\"c\":3}");
+        assert_eq!(
+            changed("{\"a\":1,\"b\":2,\"c\":3}", |o| o.remove("b")),
+            "{\"a\":1,\"c\":3}"
+        );
         assert_eq!(changed("{\"a\":1,\"b\":2}", |o| o.remove("b")), "{\"a\":1}");
         assert_eq!(changed("{\"a\":1}", |o| o.remove("a")), "{}");
         assert_eq!(changed("{}", |o| o.add("a", "1")), "{\"a\":1}");
-        assert_eq!(changed(" {\"a\":1 } ", |o| o.add("b", "2")), " {\"a\":1,\"b\":2 } ");
+        assert_eq!(
+            changed(" {\"a\":1 } ", |o| o.add("b", "2")),
+            " {\"a\":1,\"b\":2 } "
+        );
         let both = changed("{\"a\":1,\"b\":2}", |object| {
             object.remove("a");
             object.remove("b");
@@ -220,12 +227,18 @@ mod tests {
         let object = Object::read("{\"a\":1,\"a\":2,\"b\":null}").unwrap();
         assert_eq!(object.get("a"), Some("2"));
         assert!(object.has("a") && !object.has("b") && !object.has("c"));
-        assert_eq!(changed("{\"a\":1,\"a\":2}", |o| o.replace("a", "3")), "{\"a\":3,\"a\":3}");
+        assert_eq!(
+            changed("{\"a\":1,\"a\":2}", |o| o.replace("a", "3")),
+            "{\"a\":3,\"a\":3}"
+        );
         assert!(Object::read("[1]").is_none());
     }
 
     #[test]
     fn names_with_escapes_are_the_names_they_mean() {
-        assert_eq!(changed("{\"mod\\u0065l\":1}", |o| o.replace("model", "2")), "{\"mod\\u0065l\":2}");
+        assert_eq!(
+            changed("{\"mod\\u0065l\":1}", |o| o.replace("model", "2")),
+            "{\"mod\\u0065l\":2}"
+        );
     }
 }

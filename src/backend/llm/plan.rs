@@ -225,7 +225,11 @@ fn with_added(body: &str, added: &str) -> String {
         return body.to_owned();
     };
     let empty = inside.trim_end().ends_with('{');
-    let added = if empty { added.trim_start_matches(',') } else { added };
+    let added = if empty {
+        added.trim_start_matches(',')
+    } else {
+        added
+    };
     format!("{inside}{added}}}{after}")
 }
 
@@ -246,7 +250,10 @@ fn path(doing: Doing, provider: &Provider, model: &str, faults: &mut Faults) -> 
     let base = provider.places.first().map_or("", |place| place.service.base());
     let dialect = provider.dialect;
     if dialect == Dialect::Azure && model.is_empty() && doing != Doing::Models {
-        faults.add("params.model", "must name the deployment, or the pool must have llm.defaults.model");
+        faults.add(
+            "params.model",
+            "must name the deployment, or the pool must have llm.defaults.model",
+        );
     }
     let Some((method, mut path)) = dialect.path(doing, base, model) else {
         let message = format!("{} has no such operation: use chat, or raw", dialect.name());
@@ -287,7 +294,9 @@ fn check_content(doing: Doing, object: &Object<'_>, params: &Params, faults: &mu
         Params::Object(_) | Params::Text(_) => "",
     };
     let wanted = match doing {
-        Doing::Chat if !object.has("messages") && !object.has("prompt") => "must have `messages`, or `prompt`",
+        Doing::Chat if !object.has("messages") && !object.has("prompt") => {
+            "must have `messages`, or `prompt`"
+        }
         Doing::Complete if !object.has("prompt") && !hint.is_empty() => "must have `prompt`",
         Doing::Embed if !hint.is_empty() => "must have `input`",
         Doing::Chat | Doing::Complete | Doing::Embed | Doing::Models | Doing::Raw => return,

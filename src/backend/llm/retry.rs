@@ -66,26 +66,48 @@ mod tests {
 
     fn advised(headers: &[(&'static str, &str)], helps: bool) -> Option<Duration> {
         let entry = |(name, value): &(&'static str, &str)| {
-            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            )
         };
-        advice(&headers.iter().map(entry).collect(), helps, SystemTime::UNIX_EPOCH)
+        advice(
+            &headers.iter().map(entry).collect(),
+            helps,
+            SystemTime::UNIX_EPOCH,
+        )
     }
 
     #[test]
     fn every_spelling_is_read() {
         let ms = |millis| Some(Duration::from_millis(millis));
-        assert_eq!(advised(&[("retry-after-ms", "250.5"), ("retry-after", "9")], true), Some(Duration::from_micros(250_500)));
+        assert_eq!(
+            advised(&[("retry-after-ms", "250.5"), ("retry-after", "9")], true),
+            Some(Duration::from_micros(250_500))
+        );
         assert_eq!(advised(&[("x-ms-retry-after-ms", "700")], true), ms(700));
         assert_eq!(advised(&[("retry-after", "2")], true), ms(2000));
         assert_eq!(advised(&[("retry-after", "0.5")], true), ms(500));
         let later = ("retry-after", "Sun, 06 Nov 1994 08:50:00 GMT");
         assert_eq!(advised(&[("date", DATE), later], true), ms(23_000));
-        assert_eq!(advised(&[("date", "Sun, 06 Nov 1994 09:00:00 GMT"), later], true), ms(0), "it has passed");
-        assert_eq!(advised(&[later], true), Some(LONGEST), "by our clock it is far away");
+        assert_eq!(
+            advised(&[("date", "Sun, 06 Nov 1994 09:00:00 GMT"), later], true),
+            ms(0),
+            "it has passed"
+        );
+        assert_eq!(
+            advised(&[later], true),
+            Some(LONGEST),
+            "by our clock it is far away"
+        );
         assert_eq!(advised(&[("retry-after", "3600")], true), Some(LONGEST));
         for nonsense in ["soon", "-1", "nan", "inf", ""] {
             let wanted = if nonsense == "inf" { LONGEST } else { USUAL };
-            assert_eq!(advised(&[("retry-after", nonsense)], true), Some(wanted), "{nonsense}");
+            assert_eq!(
+                advised(&[("retry-after", nonsense)], true),
+                Some(wanted),
+                "{nonsense}"
+            );
         }
     }
 
@@ -93,7 +115,10 @@ mod tests {
     fn the_provider_has_the_last_word_on_whether() {
         let after = ("retry-after", "3");
         assert_eq!(advised(&[after, ("x-should-retry", "false")], true), None);
-        assert_eq!(advised(&[after, ("x-should-retry", "true")], false), Some(Duration::from_secs(3)));
+        assert_eq!(
+            advised(&[after, ("x-should-retry", "true")], false),
+            Some(Duration::from_secs(3))
+        );
         assert_eq!(advised(&[after], false), None);
         assert_eq!(advised(&[], true), Some(USUAL));
     }

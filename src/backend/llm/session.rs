@@ -91,7 +91,13 @@ impl Scene<'_> {
         let body = exchange.redacted(body);
         let answer = (exchange.head.status, &exchange.head.headers);
         Ended::Provider {
-            error: Box::new(fault::of_shape(Kind::Malformed, answer, message, &body, self.wall())),
+            error: Box::new(fault::of_shape(
+                Kind::Malformed,
+                answer,
+                message,
+                &body,
+                self.wall(),
+            )),
             executed: Executed::Yes,
             whole: true,
         }
@@ -147,7 +153,11 @@ impl LlmSession {
                 exchange.finish(whole).await;
                 Ok(completion)
             }
-            Err(Ended::Provider { error, executed, whole }) => {
+            Err(Ended::Provider {
+                error,
+                executed,
+                whole,
+            }) => {
                 exchange.finish(whole).await;
                 Err(CallError::Backend(*error, executed))
             }
@@ -198,7 +208,11 @@ async fn ask<'a>(
     streamed: bool,
 ) -> Result<Exchange<'a>, CallError> {
     let asked = scene.plan.asked(scene.provider.dialect, streamed);
-    let due = if streamed { scene.first_token_due() } else { Time::NEVER };
+    let due = if streamed {
+        scene.first_token_due()
+    } else {
+        Time::NEVER
+    };
     tokio::select! {
         biased;
         exchange = client.ask(&asked) => exchange,
@@ -223,13 +237,21 @@ async fn answer(
     if streamed && comes_in_parts(&exchange.head.headers, division) {
         return Stream::new(exchange, scene).pass_on(sink).await;
     }
-    whole::take(exchange, scene, sink).await.map(|completion| (completion, true))
+    whole::take(exchange, scene, sink)
+        .await
+        .map(|completion| (completion, true))
 }
 
 /// Some servers know of no streams and answer with the whole.
 fn comes_in_parts(headers: &HeaderMap, division: Division) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let whole = kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let whole = kind.is_some_and(|kind| {
+        kind.trim_start()
+            .to_ascii_lowercase()
+            .starts_with("application/json")
+    });
     division == Division::Lines || !whole
 }
 

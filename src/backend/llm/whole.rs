@@ -58,10 +58,10 @@ pub(super) async fn refusal(exchange: &mut Exchange<'_>, scene: &Scene<'_>) -> E
     let (body, more) = body.unwrap_or_default();
     let body = exchange.redacted(&String::from_utf8_lossy(&body));
     let (status, headers) = (exchange.head.status, &exchange.head.headers);
-    let error = fault::of_answer(status, headers, &body, scene.wall());
+    let (error, executed) = fault::of_answer(status, headers, &body, scene.wall());
     Ended::Provider {
         error: Box::new(error),
-        executed: Executed::Yes,
+        executed,
         whole: !more,
     }
 }

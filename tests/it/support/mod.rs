@@ -8,6 +8,8 @@ pub mod driver_server;
 pub mod h2_peer;
 #[allow(dead_code, reason = "shared with the backend's own tests, which use the rest")]
 pub mod http_peer;
+#[allow(dead_code, reason = "shared with the backend's own tests, which use the rest")]
+pub mod llm_peer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -143,7 +143,11 @@ mod tests {
             assert!(!step.more && !step.end && step.error.is_none(), "{part}");
             text.push_str(&step.text);
         }
-        assert!(read(r#"{"type":"message_stop"}"#, &mut told, &mut usage).unwrap().end);
+        assert!(
+            read(r#"{"type":"message_stop"}"#, &mut told, &mut usage)
+                .unwrap()
+                .end
+        );
         assert_eq!(text, "Hey");
         let wanted = Told {
             model: Some("c".to_owned()),

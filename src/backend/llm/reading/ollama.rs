@@ -83,7 +83,9 @@ impl Line<'_> {
             ("prompt_eval_duration", self.prompt_eval_duration),
             ("eval_duration", self.eval_duration),
         ];
-        let told = counters.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let told = counters
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
         let members: Vec<_> = told.map(|(name, value)| format!("\"{name}\":{value}")).collect();
         (!members.is_empty()).then(|| format!("{{{}}}", members.join(",")))
     }
@@ -96,8 +98,12 @@ mod tests {
     #[test]
     fn chats_and_completions_are_read_to_their_last_line() {
         let mut told = Told::default();
-        let chat = read(r#"{"model":"l","message":{"role":"assistant","content":"Hi"},"done":false}"#, &mut told);
-        assert_eq!((chat.as_ref().unwrap().text.as_str(), chat.unwrap().more), ("Hi", false));
+        let chat = read(
+            r#"{"model":"l","message":{"role":"assistant","content":"Hi"},"done":false}"#,
+            &mut told,
+        )
+        .unwrap();
+        assert_eq!((chat.text.as_str(), chat.more), ("Hi", false));
         let complete = read(r#"{"model":"l","response":" you","done":false}"#, &mut told).unwrap();
         assert_eq!((complete.text.as_str(), complete.end), (" you", false));
         assert_eq!(told.finish, None);
@@ -106,7 +112,9 @@ mod tests {
         let wanted = Told {
             model: Some("l".to_owned()),
             finish: Some("length".to_owned()),
-            usage: Some(r#"{"prompt_eval_count":26,"eval_count":282,"total_duration":4883583458}"#.to_owned()),
+            usage: Some(
+                r#"{"prompt_eval_count":26,"eval_count":282,"total_duration":4883583458}"#.to_owned(),
+            ),
         };
         assert_eq!(told, wanted);
     }
@@ -114,7 +122,9 @@ mod tests {
     #[test]
     fn tools_thoughts_and_errors_are_told() {
         let step = |part| read(part, &mut Told::default()).unwrap();
-        assert!(step(r#"{"message":{"content":"","tool_calls":[{"function":{"name":"f"}}]},"done":false}"#).more);
+        assert!(
+            step(r#"{"message":{"content":"","tool_calls":[{"function":{"name":"f"}}]},"done":false}"#).more
+        );
         assert!(step(r#"{"message":{"content":"","thinking":"hm"},"done":false}"#).more);
         let error = r#"{"error":"an error was encountered while running the model"}"#;
         assert_eq!(step(error).error.as_deref(), Some(error));

@@ -105,7 +105,8 @@ impl<'de> Deserialize<'de> for Delta {
                     match (name.as_str(), value.get().as_bytes().first()) {
                         ("role", _) => {}
                         ("content", Some(b'"')) => {
-                            delta.text = serde_json::from_str(value.get()).map_err(serde::de::Error::custom)?;
+                            delta.text =
+                                serde_json::from_str(value.get()).map_err(serde::de::Error::custom)?;
                         }
                         _ => delta.more |= !matches!(value.get(), "null" | "\"\"" | "[]" | "{}"),
                     }
@@ -157,11 +158,18 @@ mod tests {
 
     #[test]
     fn text_comes_of_chats_and_completions_alike() {
-        let (found, told) = step(&choice(r#""delta":{"role":"assistant","content":"é\n"},"finish_reason":null"#));
+        let (found, told) = step(&choice(
+            r#""delta":{"role":"assistant","content":"é\n"},"finish_reason":null"#,
+        ));
         assert_eq!((found.text.as_str(), found.more), ("é\n", false));
         assert_eq!((told.model.as_deref(), told.finish), (Some("m"), None));
-        let (found, told) = step(&choice(r#""text":" ready","logprobs":null,"finish_reason":"length""#));
-        assert_eq!((found.text.as_str(), told.finish.as_deref()), (" ready", Some("length")));
+        let (found, told) = step(&choice(
+            r#""text":" ready","logprobs":null,"finish_reason":"length""#,
+        ));
+        assert_eq!(
+            (found.text.as_str(), told.finish.as_deref()),
+            (" ready", Some("length"))
+        );
     }
 
     #[test]
@@ -199,7 +207,10 @@ mod tests {
     fn usage_errors_and_the_end_are_known() {
         let (found, told) = step(r#"{"choices":[],"usage":{"prompt_tokens":58, "total_tokens":66}}"#);
         assert!(found.only_usage);
-        assert_eq!(told.usage.as_deref(), Some(r#"{"prompt_tokens":58, "total_tokens":66}"#));
+        assert_eq!(
+            told.usage.as_deref(),
+            Some(r#"{"prompt_tokens":58, "total_tokens":66}"#)
+        );
         let error = r#"{"error":{"message":"gone","code":502}}"#;
         assert_eq!(step(error).0.error.as_deref(), Some(error));
         assert_eq!(step(r#"{"error":null,"choices":[]}"#).0, Step::default());
@@ -211,7 +222,8 @@ mod tests {
     fn the_first_choice_says_why_the_model_stopped() {
         let mut told = Told::default();
         for (index, finish) in [(1, "\"stop\""), (0, "\"length\""), (1, "null"), (0, "null")] {
-            let part = format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":{finish}}}]}}"#);
+            let part =
+                format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":{finish}}}]}}"#);
             read(&part, &mut told).unwrap();
         }
         assert_eq!(told.finish.as_deref(), Some("length"));

@@ -1,0 +1,94 @@
+//! Definitions: every fault at once, with its field.
+
+use super::*;
+use crate::proto::Tls;
+
+fn fields(spec: &PoolSpec) -> Vec<String> {
+    let faults = backend(spec).unwrap_err();
+    let mut fields: Vec<_> = faults.list().iter().map(|fault| fault.field.clone()).collect();
+    fields.sort_unstable();
+    fields
+}
+
+#[test]
+fn every_fault_is_told_at_once() {
+    let own = LlmBackend {
+        dialect: 99,
+        api_key: Some(env("PATH")),
+        tls: Some(Tls {
+            ca_file: "../x".to_owned(),
+            ..Tls::default()
+        }),
+        defaults: Some(LlmDefaults {
+            model: "a\n".to_owned(),
+            max_tokens: Some(0),
+            temperature: Some(2.5),
+        }),
+        model_aliases: [("a".to_owned(), String::new())].into(),
+        first_token_timeout: span(0),
+        idle_timeout: span(0),
+        api_version: "x".to_owned(),
+        headers: [
+            ("bad name".to_owned(), "v".to_owned()),
+            ("Authorization".to_owned(), "v".to_owned()),
+        ]
+        .into(),
+        ..LlmBackend::default()
+    };
+    let mut bad = spec("http://u@h", own);
+    bad.endpoints.push(Endpoint::default());
+    let found = fields(&bad);
+    for field in [
+        "endpoints[0].address",
+        "endpoints[1].address",
+        "llm.api_key.env",
+        "llm.api_version",
+        "llm.defaults.max_tokens",
+        "llm.defaults.model",
+        "llm.defaults.temperature",
+        "llm.dialect",
+        "llm.first_token_timeout",
+        "llm.headers.Authorization",
+        "llm.headers.bad name",
+        "llm.idle_timeout",
+        "llm.model_aliases.a",
+        "llm.tls.ca_file",
+    ] {
+        let times = found.iter().filter(|found| *found == field).count();
+        assert_eq!(times, 1, "{field} in {found:?}");
+    }
+    assert_eq!(fields(&spec("h:1", own_of(Wire::Azure, ""))), ["llm.api_version"]);
+    assert_eq!(
+        fields(&PoolSpec {
+            endpoints: Vec::new(),
+            ..spec("", own_of(Wire::Ollama, ""))
+        }),
+        ["endpoints"]
+    );
+}
+
+fn own_of(dialect: Wire, version: &str) -> LlmBackend {
+    LlmBackend {
+        dialect: dialect.into(),
+        api_version: version.to_owned(),
+        ..LlmBackend::default()
+    }
+}
+
+#[test]
+fn endpoints_have_names_of_their_own() {
+    let mut two = spec("h:1", own(Wire::Openai));
+    two.endpoints.push(Endpoint {
+        address: "h:2".to_owned(),
+        ..Endpoint::default()
+    });
+    assert!(backend(&two).is_ok());
+    two.endpoints[1].name = "h:1".to_owned();
+    assert_eq!(fields(&two), ["endpoints[1].name"]);
+}
+
+#[test]
+fn no_secret_is_in_what_is_printed() {
+    let backend = backend(&spec("h:1", own(Wire::Openai))).unwrap();
+    assert!(!format!("{backend:?}").contains(KEY));
+}

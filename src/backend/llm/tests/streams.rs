@@ -1,0 +1,182 @@
+//! Streamed answers: what comes out, at whose pace, and what a caller who goes leaves behind.
+
+use super::*;
+use llm_peer::{END, begun, chunk, events, head, stop, token};
+
+const TOOLS: &str = r#"{"model":"m-1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","function":{"name":"f","arguments":"{\"seed\":18446744073709551615}"}}]}}]}"#;
+const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}"#;
+
+fn answer() -> String {
+    format!(
+        ": ping\n\ndata: {{\"model\":\"m-1\",\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"content\":\"\"}}}}]}}\n\n{}{}data: {TOOLS}\n\n{}",
+        token("日本 "),
+        token("é\n"),
+        stop().replace("data: [DONE]", &format!("data: {USAGE}\n\ndata: [DONE]"))
+    )
+}
+
+#[tokio::test]
+async fn text_usage_and_facts_come_out_wherever_the_stream_is_cut() {
+    let (plain, windows) = (answer(), answer().replace('\n', "\r\n"));
+    for (text, size) in [
+        (&plain, 1),
+        (&plain, 7),
+        (&plain, 64),
+        (&plain, 10_000),
+        (&windows, 1),
+        (&windows, 13),
+    ] {
+        let peer = Peer::start(vec![events(text, size)]);
+        let streamed = Bench::with(&peer).await.stream("chat", HELLO).await.unwrap();
+        assert_eq!(streamed.text, "日本 é\n", "chunks of {size}");
+        assert_eq!(streamed.raw, [TOOLS], "what is more than text comes as it is");
+        assert_eq!(figure(&streamed.usage, "total_tokens"), 7.0);
+        let facts = [
+            ("finish_reason", "stop"),
+            ("truncated", "false"),
+            ("model", "m-1"),
+            ("request_id", "req_1"),
+            ("ratelimit_remaining_requests", "59"),
+            ("status", "200"),
+        ];
+        for (name, value) in facts {
+            assert_eq!(streamed.attributes[name], value, "{name}");
+        }
+        assert!(
+            streamed.attributes["time_to_first_token_ms"]
+                .parse::<u64>()
+                .is_ok()
+        );
+    }
+}
+
+#[tokio::test]
+async fn raw_parts_come_as_they_are_without_what_nobody_asked_for() {
+    let peer = Peer::start(vec![events(&answer(), 50).repeat(3)]);
+    let mut bench = Bench::with(&peer).await;
+    let raw = r#"{"prompt":"a","sublet":{"events":"raw"}}"#;
+    let wanted: Vec<String> = answer()
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: {"))
+        .map(|rest| format!("{{{rest}"))
+        .collect();
+    let without: Vec<_> = wanted.iter().filter(|part| *part != USAGE).cloned().collect();
+    let streamed = bench.stream("chat", raw).await.unwrap();
+    assert_eq!((streamed.raw, streamed.text.as_str()), (without.clone(), ""));
+    assert_eq!(figure(&streamed.usage, "prompt_tokens"), 5.0);
+    let both = raw.replace("raw", "both");
+    let streamed = bench.stream("chat", &both).await.unwrap();
+    assert_eq!((streamed.raw, streamed.text.as_str()), (without, "日本 é\n"));
+    let asked = raw.replace(
+        "\"sublet\"",
+        "\"stream_options\":{\"include_usage\":true},\"sublet\"",
+    );
+    let streamed = bench.stream("chat", &asked).await.unwrap();
+    assert_eq!(streamed.raw, wanted, "who asked for usage has its chunk");
+    assert_eq!(peer.lines().len(), 1, "streams keep their connection");
+}
+
+#[tokio::test]
+async fn a_part_that_is_too_long_ends_the_answer_and_not_the_session() {
+    let endless = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}",
+        "x".repeat(2 << 20)
+    );
+    let peer = Peer::start(vec![events(&endless, 10_000), events(&stop(), 100)]);
+    let mut bench = Bench::with(&peer).await;
+    let error = bench.stream("chat", HELLO).await.unwrap_err();
+    let limit = frames::MAX_FRAME;
+    assert!(
+        matches!(error, CallError::Sink(crate::backend::SinkClosed::PartTooLarge { limit: told, .. }) if told == limit),
+        "{error:?}"
+    );
+    bench.session.settle().await.unwrap();
+    bench.stream("chat", HELLO).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_is_too_large_for_one_message_can_be_streamed() {
+    let long = format!("{{\"data\":[\"{}\"]}}", "x".repeat(5 << 20));
+    let peer = Peer::start(vec![
+        llm_peer::answered(200, "", &long),
+        llm_peer::answered(200, "", &long),
+    ]);
+    let mut bench = Bench::with(&peer).await;
+    let error = bench.ask("embed", r#"{"input":"x"}"#).await.unwrap_err();
+    assert!(
+        matches!(error, CallError::Sink(crate::backend::SinkClosed::TooLarge)),
+        "{error:?}"
+    );
+    bench.session.settle().await.unwrap();
+    let streamed = bench.stream("embed", r#"{"input":"x"}"#).await.unwrap();
+    assert!(streamed.data == long.as_bytes());
+}
+
+#[tokio::test]
+async fn a_dropped_call_ends_the_request_and_the_slot_goes_on() {
+    let peer = Peer::start(vec![
+        [begun(&token("a")), vec![Step::ToEnd]].concat(),
+        events(&stop(), 100),
+    ]);
+    let mut bench = Bench::with(&peer).await;
+    let (events, mut seen) = mpsc::channel(10);
+    let mut sink = Sink::Stream(events);
+    {
+        let mut call = bench.session.execute(operation("chat", HELLO), &mut sink);
+        tokio::select! {
+            event = seen.recv() => assert!(matches!(event, Some(Event::Text(_)))),
+            done = &mut call => panic!("{done:?}"),
+        }
+    }
+    bench.session.settle().await.unwrap();
+    peer.until(|lines| lines[0].end == Some(End::Reset)).await;
+    bench.stream("chat", HELLO).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_read_pauses_the_provider() {
+    let many: Vec<u8> = (0..2000)
+        .flat_map(|_| chunk(token(&"x".repeat(1000)).as_bytes()))
+        .collect();
+    let total = many.len();
+    let script = vec![
+        Step::Request,
+        Step::Send(head("text/event-stream")),
+        Step::Send(many),
+        Step::Send(chunk(stop().as_bytes())),
+        Step::Send(END.to_vec()),
+    ];
+    let peer = Peer::start(vec![script]);
+    let mut bench = Bench::with(&peer).await;
+    let (events, mut seen) = mpsc::channel(1);
+    let mut sink = Sink::Stream(events);
+    let mut call = bench.session.execute(operation("chat", HELLO), &mut sink);
+    // Until many rounds of everyone's work bring nothing more.
+    let mut quiet = 0;
+    while quiet < 20_000 {
+        assert!(futures_util::poll!(&mut call).is_pending());
+        tokio::task::yield_now().await;
+        quiet += 1;
+    }
+    // The last step of the script is not reached: what the provider says waits on its own side.
+    assert!(peer.lines()[0].sent < total, "it could send all");
+    let read = async {
+        let mut text = 0;
+        while let Some(event) = seen.recv().await {
+            if let Event::Text(part) = event {
+                text += part.len();
+            }
+            if text == 2_000_000 {
+                break;
+            }
+        }
+        while seen.recv().await.is_some() {}
+    };
+    let both = async {
+        tokio::select! {
+            done = &mut call => done.map(drop),
+            () = read => panic!("the call goes on"),
+        }
+    };
+    both.await.unwrap();
+}

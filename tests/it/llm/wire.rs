@@ -1,0 +1,169 @@
+//! What callers see: events in their order, facts, errors with code and advice.
+
+use std::time::Duration;
+
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use super::*;
+use crate::support::{
+    http_peer::{Identity, Step},
+    llm_peer::{answered, begun, events, stop, token},
+};
+
+const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"total_tokens\":7}}\n\n";
+
+fn answer() -> String {
+    format!(
+        "{}{}{}",
+        token("Hel"),
+        token("lo"),
+        stop().replace("data: [DONE]", &format!("{USAGE}data: [DONE]"))
+    )
+}
+
+#[tokio::test]
+async fn a_chat_streams_text_then_usage_then_its_end_in_clear_and_over_tls() {
+    let identity = Identity::speaking(&[b"http/1.1"]);
+    let clear = Peer::start(vec![events(&answer(), 11)]);
+    let secure = Peer::start_tls(vec![events(&answer(), 11)], &identity);
+    let addresses = [openai(&clear), format!("https://localhost:{}/v1", secure.port())];
+    for address in addresses {
+        let own = if address.starts_with("https") {
+            trusting(Dialect::Openai)
+        } else {
+            LlmBackend::default()
+        };
+        let (app, mut broker) = stage(&address, own).await;
+        let mut stream = begin(&mut broker, hello()).await.unwrap();
+        let Some(event::Event::Accepted(info)) = next(&mut stream).await.unwrap() else {
+            panic!("it is accepted first");
+        };
+        assert_eq!(info.endpoint, address);
+        assert_eq!(first_text(&mut stream).await, "Hel");
+        assert_eq!(first_text(&mut stream).await, "lo");
+        let Some(event::Event::Usage(usage)) = next(&mut stream).await.unwrap() else {
+            panic!("usage comes before the end");
+        };
+        assert!(usage.fields.contains_key("total_tokens"));
+        let Some(event::Event::End(end)) = next(&mut stream).await.unwrap() else {
+            panic!("the end comes last");
+        };
+        assert_eq!(end.attributes["finish_reason"], "stop");
+        assert_eq!(end.attributes["request_id"], "req_1");
+        assert!(end.attributes.contains_key("time_to_first_token_ms"));
+        assert_eq!(next(&mut stream).await.unwrap(), None);
+        app.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_unary_answer_is_the_providers_own_text() {
+    let text = "{\"z\":18446744073709551615, \"choices\":[{\"finish_reason\":\"stop\"}],\"a\":1.10}";
+    let peer = Peer::start(vec![answered(200, "", text)]);
+    let (app, mut broker) = stage(&openai(&peer), LlmBackend::default()).await;
+    assert_eq!(execute(&mut broker, hello()).await.unwrap(), text);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_has_its_code_its_facts_and_when_to_come_again() {
+    let limited = r#"{"error":{"message":"slow down","type":"requests","code":"rate_limit_exceeded"}}"#;
+    let broke = r#"{"error":{"message":"no money","code":"insufficient_quota"}}"#;
+    let script = [
+        answered(429, "retry-after-ms: 1500\r\n", limited),
+        answered(429, "retry-after: 1\r\n", broke),
+    ]
+    .concat();
+    let peer = Peer::start(vec![script]);
+    let (app, mut broker) = stage(&openai(&peer), LlmBackend::default()).await;
+    let refused = broker.execute(hello()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "BACKEND_ERROR")
+    );
+    assert_eq!(
+        (executed(&refused).as_str(), told(&refused, "kind").as_str()),
+        ("no", "rate_limited")
+    );
+    let advice = refused.get_details_retry_info().and_then(|info| info.retry_delay);
+    assert_eq!(advice, Some(Duration::from_millis(1500)));
+    assert_eq!(refused.metadata().get("sublet-retry-after-ms").unwrap(), "1500");
+    let refused = error(&mut broker, hello()).await;
+    assert_eq!(told(&refused, "kind"), "quota_exhausted");
+    assert!(
+        refused.get_details_retry_info().is_none(),
+        "money does not come by waiting"
+    );
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_told_after_what_came_of_it() {
+    let peer = Peer::start(vec![
+        [begun(&token("half")), vec![Step::Reset]].concat(),
+        events(&answer(), 50),
+    ]);
+    let (app, mut broker) = stage(&openai(&peer), LlmBackend::default()).await;
+    let mut stream = begin(&mut broker, hello()).await.unwrap();
+    assert_eq!(first_text(&mut stream).await, "half");
+    let lost = next(&mut stream).await.unwrap_err();
+    assert_eq!(
+        (lost.code(), told(&lost, "kind").as_str()),
+        (Code::DataLoss, "truncated")
+    );
+    assert_eq!(executed(&lost), "unknown", "the provider has worked");
+    let mut again = begin(&mut broker, hello()).await.unwrap();
+    assert_eq!(
+        first_text(&mut again).await,
+        "Hel",
+        "it is the caller's to try again, never the broker's"
+    );
+    assert_eq!(peer.requests().len(), 2);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn deadlines_are_told_apart() {
+    let short = Some(span(Duration::from_millis(50)));
+    for (own, script, wanted) in [
+        (
+            LlmBackend {
+                first_token_timeout: short,
+                ..LlmBackend::default()
+            },
+            vec![Step::Request, Step::Hang],
+            "first token",
+        ),
+        (
+            LlmBackend {
+                idle_timeout: short,
+                ..LlmBackend::default()
+            },
+            [begun(&token("a")), vec![Step::Hang]].concat(),
+            "idle",
+        ),
+        (
+            LlmBackend::default(),
+            [begun(&token("a")), vec![Step::Hang]].concat(),
+            "timeout",
+        ),
+    ] {
+        let peer = Peer::start(vec![script]);
+        let (app, mut broker) = stage(&openai(&peer), own).await;
+        let mut request = hello();
+        if wanted == "timeout" {
+            request.operation.as_mut().unwrap().timeout = short;
+        }
+        let late = error(&mut broker, request).await;
+        assert_eq!(
+            (late.code(), reason(&late).as_str()),
+            (Code::DeadlineExceeded, "EXECUTE_TIMEOUT")
+        );
+        assert_eq!(
+            (told(&late, "timeout").as_str(), executed(&late).as_str()),
+            (wanted, "unknown")
+        );
+        app.stop().await;
+    }
+}
