@@ -8,7 +8,7 @@ use super::{
     fault::Kind,
     frames::{Frames, MAX_FRAME, TooLong},
     plan::Events,
-    reading::{Reading, Step},
+    reading::{Malformed, Reading, Step},
     session::{Ended, Scene},
     whole::{completion, send},
 };
@@ -98,9 +98,9 @@ impl<'a, 'b> Stream<'a, 'b> {
             let Some(frame) = frame.filter(|_| !self.ended) else {
                 return Ok(());
             };
-            match self.read(&frame) {
-                Some((text, step)) => self.tell(text, step, sink).await?,
-                None => return Err(self.malformed(&frame)),
+            match self.read(frame) {
+                Ok((text, step)) => self.tell(text, step, sink).await?,
+                Err(part) => return Err(self.malformed(&part)),
             }
         }
     }
@@ -108,7 +108,7 @@ impl<'a, 'b> Stream<'a, 'b> {
     /// The body is over. What it left without a last line's end may still be the end marker.
     async fn finish(&mut self, sink: &mut Sink) -> Result<(), Ended> {
         if let Some(rest) = self.frames.rest()
-            && let Some((text, step)) = self.read(&rest)
+            && let Ok((text, step)) = self.read(rest)
         {
             self.tell(text, step, sink).await?;
         }
@@ -119,11 +119,15 @@ impl<'a, 'b> Stream<'a, 'b> {
         }
     }
 
-    /// One part's text, and what it says.
-    fn read(&mut self, frame: &[u8]) -> Option<(String, Step)> {
-        let text = std::str::from_utf8(frame).ok()?;
-        let step = self.reading.read(text).ok()?;
-        Some((text.to_owned(), step))
+    /// One part's text, and what it says; the text alone if that cannot be read.
+    fn read(&mut self, frame: Vec<u8>) -> Result<(String, Step), String> {
+        let lossy =
+            |error: std::string::FromUtf8Error| String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let text = String::from_utf8(frame).map_err(lossy)?;
+        match self.reading.read(&text) {
+            Ok(step) => Ok((text, step)),
+            Err(Malformed) => Err(text),
+        }
     }
 
     async fn tell(&mut self, part: String, step: Step, sink: &mut Sink) -> Result<(), Ended> {
@@ -183,8 +187,7 @@ impl<'a, 'b> Stream<'a, 'b> {
             .lost(self.exchange, Kind::Truncated, message, self.executed())
     }
 
-    fn malformed(&self, frame: &[u8]) -> Ended {
-        let part = String::from_utf8_lossy(frame);
+    fn malformed(&self, part: &str) -> Ended {
         let message = format!("a part of the stream cannot be read: {part}");
         self.scene
             .lost(self.exchange, Kind::Malformed, &message, self.executed())

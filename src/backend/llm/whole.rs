@@ -53,9 +53,15 @@ pub(super) async fn take(
 
 /// Reads an answer of another status than success, which is the provider's error.
 pub(super) async fn refusal(exchange: &mut Exchange<'_>, scene: &Scene<'_>) -> Ended {
+    let clock = &scene.provider.clock;
+    let due = clock.now() + scene.provider.idle;
+    let body = tokio::select! {
+        biased;
+        body = collect(exchange, MAX_ERROR, scene) => body.ok(),
+        () = clock.sleep_until(due) => None,
+    };
     // What does not come is not missed: the status says the most.
-    let body = collect(exchange, MAX_ERROR, scene).await;
-    let (body, more) = body.unwrap_or_default();
+    let (body, more) = body.unwrap_or((Bytes::new(), true));
     let body = exchange.redacted(&String::from_utf8_lossy(&body));
     let (status, headers) = (exchange.head.status, &exchange.head.headers);
     let (error, executed) = fault::of_answer(status, headers, &body, scene.wall());

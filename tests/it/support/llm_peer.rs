@@ -103,11 +103,11 @@ pub(crate) fn head(kind: &str) -> Vec<u8> {
 
 /// A request, and the beginning of a stream of events that has come so far.
 pub(crate) fn begun(text: &str) -> Vec<Step> {
-    vec![
-        Step::Request,
-        Step::Send(head("text/event-stream")),
-        Step::Send(chunk(text.as_bytes())),
-    ]
+    let mut steps = vec![Step::Request, Step::Send(head("text/event-stream"))];
+    if !text.is_empty() {
+        steps.push(Step::Send(chunk(text.as_bytes())));
+    }
+    steps
 }
 
 /// A request, and a stream of events in chunks of `size` bytes.
@@ -157,4 +157,9 @@ pub(crate) fn answered(status: u16, headers: &str, body: &str) -> Vec<Step> {
         "HTTP/1.1 {status} Scripted\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
     );
     vec![Step::Request, Step::Send(answer.into_bytes())]
+}
+
+/// The same so many times.
+pub(crate) fn times(count: usize, steps: &[Step]) -> Vec<Step> {
+    (0..count).flat_map(|_| steps.to_vec()).collect()
 }

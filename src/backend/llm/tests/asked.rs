@@ -1,7 +1,7 @@
 //! What reaches the provider of what a caller says.
 
 use super::*;
-use llm_peer::{answered, events, stop, token};
+use llm_peer::{answered, events, stop, times, token};
 
 const ANSWER: &str = r#"{"id":"c", "object":"chat.completion","model":"m-1","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"length"}],"usage":{"total_tokens":18446744073709551615}}"#;
 
@@ -36,16 +36,7 @@ async fn params_and_answers_pass_byte_for_byte() {
 
 #[tokio::test]
 async fn defaults_and_aliases_fill_in_what_a_call_leaves_out() {
-    let peer = Peer::start(vec![
-        [
-            answered(200, "", ANSWER),
-            answered(200, "", ANSWER),
-            answered(200, "", ANSWER),
-            answered(200, "", ANSWER),
-            answered(200, "", ANSWER),
-        ]
-        .concat(),
-    ]);
+    let peer = Peer::start(vec![times(5, &answered(200, "", ANSWER))]);
     let pool = LlmBackend {
         defaults: Some(LlmDefaults {
             model: "fast".to_owned(),
@@ -88,7 +79,7 @@ async fn defaults_and_aliases_fill_in_what_a_call_leaves_out() {
 #[tokio::test]
 async fn a_streamed_call_says_so_and_asks_for_usage_unless_told_otherwise() {
     let stream = events(&format!("{}{}", token("a"), stop()), 1000);
-    let peer = Peer::start(vec![stream.repeat(5)]);
+    let peer = Peer::start(vec![times(5, &stream)]);
     let mut bench = Bench::with(&peer).await;
     for params in [
         r#"{"messages":[]}"#,

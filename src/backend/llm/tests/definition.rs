@@ -36,11 +36,13 @@ fn every_fault_is_told_at_once() {
         ..LlmBackend::default()
     };
     let mut bad = spec("http://u@h", own);
-    bad.endpoints.push(Endpoint::default());
+    bad.endpoints.push(Endpoint {
+        address: "https://h".to_owned(),
+        ..Endpoint::default()
+    });
     let found = fields(&bad);
     for field in [
         "endpoints[0].address",
-        "endpoints[1].address",
         "llm.api_key.env",
         "llm.api_version",
         "llm.defaults.max_tokens",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::*;
-use llm_peer::{answered, begun, events, finish, stop, token};
+use llm_peer::{answered, begun, events, finish, stop, times, token};
 
 /// What a refusal is to come out as.
 struct Row {
@@ -169,7 +169,7 @@ fn cases() -> Vec<Case> {
 async fn refusals_come_out_as_the_table_says_streamed_or_not() {
     let script: Vec<Step> = cases()
         .iter()
-        .flat_map(|(status, headers, body, _)| answered(*status, headers, body).repeat(2))
+        .flat_map(|(status, headers, body, _)| times(2, &answered(*status, headers, body)))
         .collect();
     let peer = Peer::start(vec![script]);
     let mut bench = Bench::with(&peer).await;
@@ -367,11 +367,11 @@ async fn each_deadline_is_told_apart() {
         other => panic!("{other:?}"),
     };
     for script in [
-        vec![Step::Request, Step::Hang],
+        vec![Step::Request, Step::ToEnd],
         // Neither a comment nor the first chunk, which says only who speaks, is a token.
         [
             begun(": wait\n\ndata: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n"),
-            vec![Step::Hang],
+            vec![Step::ToEnd],
         ]
         .concat(),
     ] {
@@ -389,7 +389,7 @@ async fn each_deadline_is_told_apart() {
         idle_timeout: span(50),
         ..own(Wire::Openai)
     };
-    let peer = Peer::start(vec![[begun(&token("a")), vec![Step::Hang]].concat()]);
+    let peer = Peer::start(vec![[begun(&token("a")), vec![Step::ToEnd]].concat()]);
     let mut bench = Bench::of(&peer, idle).await;
     assert_eq!(timeout(bench.stream("chat", HELLO).await.unwrap_err()), "idle");
 }

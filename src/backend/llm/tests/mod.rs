@@ -16,7 +16,7 @@ mod streams;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use self::http_peer::{End, Peer, Step};

@@ -1,7 +1,7 @@
 //! Streamed answers: what comes out, at whose pace, and what a caller who goes leaves behind.
 
 use super::*;
-use llm_peer::{END, begun, chunk, events, head, stop, token};
+use llm_peer::{END, begun, chunk, events, stop, times, token};
 
 const TOOLS: &str = r#"{"model":"m-1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","function":{"name":"f","arguments":"{\"seed\":18446744073709551615}"}}]}}]}"#;
 const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}"#;
@@ -52,7 +52,7 @@ async fn text_usage_and_facts_come_out_wherever_the_stream_is_cut() {
 
 #[tokio::test]
 async fn raw_parts_come_as_they_are_without_what_nobody_asked_for() {
-    let peer = Peer::start(vec![events(&answer(), 50).repeat(3)]);
+    let peer = Peer::start(vec![times(3, &events(&answer(), 50))]);
     let mut bench = Bench::with(&peer).await;
     let raw = r#"{"prompt":"a","sublet":{"events":"raw"}}"#;
     let wanted: Vec<String> = answer()
@@ -133,50 +133,44 @@ async fn a_dropped_call_ends_the_request_and_the_slot_goes_on() {
     bench.stream("chat", HELLO).await.unwrap();
 }
 
+/// Far more than what lies between a provider that sends and a caller who does not read.
+const TOKENS: usize = 64;
+const LONG: usize = 512 * 1024;
+
 #[tokio::test]
 async fn a_caller_who_does_not_read_pauses_the_provider() {
-    let many: Vec<u8> = (0..2000)
-        .flat_map(|_| chunk(token(&"x".repeat(1000)).as_bytes()))
-        .collect();
-    let total = many.len();
-    let script = vec![
-        Step::Request,
-        Step::Send(head("text/event-stream")),
-        Step::Send(many),
-        Step::Send(chunk(stop().as_bytes())),
-        Step::Send(END.to_vec()),
-    ];
+    let long = chunk(token(&"x".repeat(LONG)).as_bytes());
+    let mut script = begun("");
+    script.extend((0..TOKENS).map(|_| Step::Send(long.clone())));
+    script.extend([Step::Send(chunk(stop().as_bytes())), Step::Send(END.to_vec())]);
     let peer = Peer::start(vec![script]);
     let mut bench = Bench::with(&peer).await;
     let (events, mut seen) = mpsc::channel(1);
     let mut sink = Sink::Stream(events);
     let mut call = bench.session.execute(operation("chat", HELLO), &mut sink);
-    // Until many rounds of everyone's work bring nothing more.
-    let mut quiet = 0;
-    while quiet < 20_000 {
+    let mut before = 0;
+    // Until a whole round of everyone's work moves nothing any more.
+    for still in 0.. {
         assert!(futures_util::poll!(&mut call).is_pending());
         tokio::task::yield_now().await;
-        quiet += 1;
+        let sent = peer.lines()[0].sent;
+        if sent > LONG && sent == before && still > 10_000 {
+            break;
+        }
+        before = sent;
     }
-    // The last step of the script is not reached: what the provider says waits on its own side.
-    assert!(peer.lines()[0].sent < total, "it could send all");
+    assert!(
+        before < TOKENS * LONG / 2,
+        "the provider could send {before} bytes"
+    );
     let read = async {
         let mut text = 0;
-        while let Some(event) = seen.recv().await {
-            if let Event::Text(part) = event {
+        while text < TOKENS * LONG {
+            if let Some(Event::Text(part)) = seen.recv().await {
                 text += part.len();
             }
-            if text == 2_000_000 {
-                break;
-            }
-        }
-        while seen.recv().await.is_some() {}
-    };
-    let both = async {
-        tokio::select! {
-            done = &mut call => done.map(drop),
-            () = read => panic!("the call goes on"),
         }
     };
-    both.await.unwrap();
+    let (done, ()) = tokio::join!(call, read);
+    done.unwrap();
 }

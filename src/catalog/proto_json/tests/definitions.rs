@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use prost_types::{Duration as Span, value::Kind};
 
 use crate::proto::{
-    EchoBackend, Endpoint, Health, HttpBackend, LeasePolicy, PluginBackend, PoolSpec, PostgresBackend, Queue,
-    RedisBackend, SecretRef, Sizing, TcpBackend, TcpBytes, TcpFraming, TcpPrefix, TcpReset, TcpStep,
-    Timeouts, Tls, pool_spec::Backend, postgres_backend::Reset, secret_ref::Source, tcp_bytes::Written,
-    tcp_framing::Ends, tcp_reset::How, tcp_step::Step,
+    EchoBackend, Endpoint, Health, HttpBackend, LeasePolicy, LlmBackend, LlmDefaults, PluginBackend,
+    PoolSpec, PostgresBackend, Queue, RedisBackend, SecretRef, Sizing, TcpBackend, TcpBytes, TcpFraming,
+    TcpPrefix, TcpReset, TcpStep, Timeouts, Tls, pool_spec::Backend, postgres_backend::Reset,
+    secret_ref::Source, tcp_bytes::Written, tcp_framing::Ends, tcp_reset::How, tcp_step::Step,
 };
 
 fn span() -> impl Strategy<Value = Option<Span>> {
@@ -52,7 +52,7 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
 
 fn backend() -> impl Strategy<Value = Backend> {
     let echo = span().prop_map(|dial_delay| Backend::Echo(EchoBackend { dial_delay }));
-    prop_oneof![echo, http(), postgres(), redis(), tcp(), plugin()]
+    prop_oneof![echo, http(), postgres(), redis(), tcp(), plugin(), llm()]
 }
 
 fn plugin() -> impl Strategy<Value = Backend> {
@@ -77,6 +77,41 @@ fn plugin() -> impl Strategy<Value = Backend> {
             secrets,
         })
     })
+}
+
+fn llm() -> impl Strategy<Value = Backend> {
+    let defaults =
+        (text(), number(), prop::option::of(0.0..2.0)).prop_map(|(model, max_tokens, temperature)| {
+            LlmDefaults {
+                model,
+                max_tokens,
+                temperature,
+            }
+        });
+    let key = (prop::option::of(secret()), prop::option::of(tls()), text());
+    let maps = (
+        prop::collection::hash_map(text(), text(), 0..4),
+        prop::collection::hash_map(text(), text(), 0..4),
+        prop::collection::hash_map(text(), secret(), 0..4),
+    );
+    let limits = (span(), span(), prop::option::of(any::<bool>()));
+    (0..5_i32, key, prop::option::of(defaults), maps, limits).prop_map(
+        |(dialect, key, defaults, maps, limits)| {
+            Backend::Llm(LlmBackend {
+                dialect,
+                api_key: key.0,
+                tls: key.1,
+                defaults,
+                model_aliases: maps.0,
+                first_token_timeout: limits.0,
+                idle_timeout: limits.1,
+                ask_for_usage: limits.2,
+                api_version: key.2,
+                headers: maps.1,
+                secret_headers: maps.2,
+            })
+        },
+    )
 }
 
 fn secret() -> impl Strategy<Value = SecretRef> {
