@@ -75,7 +75,9 @@ impl Frames {
         match self.division {
             Division::Lines => (!line.trim_ascii().is_empty()).then(|| line.to_vec()),
             Division::Events => {
-                self.event_line(&line).ok()?;
+                if !line.is_empty() {
+                    self.event_line(&line).ok()?;
+                }
                 self.data.take()
             }
         }

@@ -40,7 +40,7 @@ fn told(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 fn number(written: &str, scale: f64) -> Option<Duration> {
-    let number: f64 = written.parse().ok()?;
+    let number: f64 = written.parse().ok().filter(|number: &f64| !number.is_nan())?;
     // More than a year is as good as for ever, and would not fit.
     Duration::try_from_secs_f64((number * scale).min(3.2e7)).ok()
 }

@@ -1,7 +1,7 @@
 //! What differs between dialects on the wire.
 
 use super::*;
-use llm_peer::{answered, events, lines, stop};
+use llm_peer::{answered, events, lines, stop, times};
 
 fn head(peer: &Peer, request: usize) -> String {
     peer.requests()[request].head.clone()
@@ -219,7 +219,9 @@ async fn ollama_speaks_in_lines_and_has_its_limits_among_options() {
 #[tokio::test]
 async fn a_health_check_asks_for_models_once_and_believes_the_answers_of_others() {
     for (dialect, path) in [(Wire::Openai, "/v1/models"), (Wire::Ollama, "/api/tags")] {
-        let peer = Peer::start(vec![[answered(200, "", "{}"), answered(200, "", "{}")].concat()]);
+        let peer = Peer::start(vec![
+            [times(2, &answered(200, "", "{}")), vec![Step::ToEnd]].concat(),
+        ]);
         let mut bench = Bench::of(&peer, own(dialect)).await;
         for _ in 0..3 {
             bench.session.probe().await.unwrap();
