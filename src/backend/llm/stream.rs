@@ -21,6 +21,8 @@ const TOO_LONG: SinkClosed = SinkClosed::PartTooLarge {
     what: "one part of the provider's stream is",
     limit: MAX_FRAME,
 };
+/// An event's text, at most: a broker keeps some events for a caller who is slow.
+const MAX_TEXT: usize = 64 * 1024;
 /// How long the provider may take to end its answer behind the end marker, and how much it may still say, before its
 /// connection is closed instead of kept.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -147,8 +149,8 @@ impl<'a, 'b> Stream<'a, 'b> {
         if raw {
             send(sink, Event::Json(part)).await?;
         }
-        if !step.text.is_empty() && events != Events::Raw {
-            send(sink, Event::Text(step.text)).await?;
+        if events != Events::Raw {
+            send_text(sink, step.text).await?;
         }
         Ok(())
     }
@@ -192,4 +194,14 @@ impl<'a, 'b> Stream<'a, 'b> {
         self.scene
             .lost(self.exchange, Kind::Malformed, &message, self.executed())
     }
+}
+
+/// Gives text on in events that are small enough for some of them to wait for the caller.
+async fn send_text(sink: &mut Sink, mut text: String) -> Result<(), Ended> {
+    while !text.is_empty() {
+        let rest = text.split_off(text.floor_char_boundary(MAX_TEXT));
+        send(sink, Event::Text(text)).await?;
+        text = rest;
+    }
+    Ok(())
 }
