@@ -28,7 +28,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use self::{definition::Provider, plan::Plan, session::LlmSession};
-use super::{Backend, DialError, Fence, Needs, Operation, Session, registry::Surroundings};
+use super::{Backend, DialError, Fence, Needs, Operation, Session, Shared, registry::Surroundings};
 use crate::{
     error::Faults,
     proto::{LlmBackend, PoolSpec},
@@ -68,5 +68,17 @@ impl Backend for Llm {
             Ok(Box::new(session) as Box<dyn Session>)
         }
         .boxed()
+    }
+
+    fn shared(&self) -> Shared {
+        let open = self
+            .provider
+            .places
+            .iter()
+            .map(|place| place.service.shared().open);
+        Shared {
+            open: open.sum(),
+            most: None,
+        }
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, uri::PathAndQuery};
 use super::{Call, HttpSession};
 use crate::{
     backend::{
-        CallError, DialError, Fence, Session,
+        CallError, DialError, Fence, Session, Shared,
         http::{
             address::Address,
             answer,
@@ -116,6 +116,11 @@ impl Service {
         &self.target.address.base
     }
 
+    /// How many connections its slots share.
+    pub(in crate::backend) fn shared(&self) -> Shared {
+        self.table.shared()
+    }
+
     /// Opens a slot with its first connection, or a place on one.
     pub(in crate::backend) async fn dial(&self, fence: Arc<Fence>) -> Result<Client, DialError> {
         let (table, target) = (Arc::clone(&self.table), Arc::clone(&self.target));
@@ -157,7 +162,11 @@ impl Client {
     pub(in crate::backend) async fn ask(&mut self, asked: &Asked) -> Result<Exchange<'_>, CallError> {
         let plan = self.plan(asked).map_err(CallError::Invalid)?;
         let mut call = Call::begin(&mut self.0, Sending::Whole);
-        let answer = call.ask(&plan).await?;
+        let answer = call.ask(&plan).await.inspect_err(|error| {
+            if matches!(error, CallError::Invalid(_)) {
+                call.session.rest();
+            }
+        })?;
         let last = answer::is_last(answer.version(), answer.headers());
         let (head, body) = answer.into_parts();
         Ok(Exchange {
