@@ -17,7 +17,7 @@ mod redirect;
 mod session;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod wire;
 
 use std::sync::Arc;

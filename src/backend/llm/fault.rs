@@ -135,7 +135,7 @@ impl Said {
         let text = |value: Option<&Value>| match value {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Number(number)) => number.to_string(),
-            _ => String::new(),
+            Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => String::new(),
         };
         let error = whole.get("error").unwrap_or(&whole);
         let inner = ["/details/error_code", "/innererror/code"];
@@ -154,7 +154,9 @@ impl Said {
             let other = whole.get("error").filter(|error| error.is_string());
             let other = other.or(whole.get("detail")).map(|other| match other {
                 Value::String(text) => text.clone(),
-                other => other.to_string(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                    other.to_string()
+                }
             });
             said.message = other.unwrap_or_else(|| body.to_owned());
         }

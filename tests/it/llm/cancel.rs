@@ -85,7 +85,6 @@ async fn a_lease_that_is_revoked_in_mid_stream_ends_the_request() {
     assert_eq!(first_text(&mut stream).await, "a");
     let revoke = RevokeLeaseRequest {
         lease_id: lease.lease.unwrap().id,
-        ..RevokeLeaseRequest::default()
     };
     pools(&app.address).revoke_lease(revoke).await.unwrap();
     let ended = next(&mut stream).await.unwrap_err();

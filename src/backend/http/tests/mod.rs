@@ -9,7 +9,7 @@ mod h2;
 mod h2_peer;
 #[path = "../../../../tests/it/support/http_peer.rs"]
 #[allow(dead_code, reason = "integration tests use the rest")]
-mod peer;
+pub(in crate::backend) mod peer;
 mod secure;
 mod streams;
 

@@ -8,6 +8,7 @@ use super::*;
 use llm_peer::{answered, begun, events, finish, stop, times, token};
 
 /// What a refusal is to come out as.
+#[derive(Clone, Copy)]
 struct Row {
     kind: &'static str,
     code: Code,
@@ -40,7 +41,14 @@ const UPSTREAM: Row = row("upstream_5xx", Code::Internal, YES, Some(1000));
 type Case = (u16, &'static str, &'static str, Row);
 
 fn cases() -> Vec<Case> {
-    let after = |retry, of: Row| Row { retry, ..of };
+    [of_limits(), of_load(), of_requests(), of_contents()].concat()
+}
+
+const fn after(retry: Option<u64>, of: Row) -> Row {
+    Row { retry, ..of }
+}
+
+fn of_limits() -> Vec<Case> {
     vec![
         (
             429,
@@ -82,6 +90,11 @@ fn cases() -> Vec<Case> {
             r#"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"enforced_spend_limit_reached"}}}"#,
             QUOTA,
         ),
+    ]
+}
+
+fn of_load() -> Vec<Case> {
+    vec![
         (402, "", r#"{"error":"pay first"}"#, QUOTA),
         (
             529,
@@ -97,6 +110,11 @@ fn cases() -> Vec<Case> {
         ),
         (408, "", "", BUSY),
         (409, "", "", BUSY),
+    ]
+}
+
+fn of_requests() -> Vec<Case> {
+    vec![
         (
             400,
             "",
@@ -130,6 +148,11 @@ fn cases() -> Vec<Case> {
         (404, "", r#"{"detail":"Not Found"}"#, ABSENT),
         (404, "", r#"{"error":"model 'x' not found"}"#, ABSENT),
         (307, "location: /elsewhere\r\n", "", ABSENT),
+    ]
+}
+
+fn of_contents() -> Vec<Case> {
+    vec![
         (
             400,
             "",

@@ -3,9 +3,6 @@
 mod asked;
 mod definition;
 mod errors;
-#[path = "../../../../tests/it/support/http_peer.rs"]
-#[allow(dead_code, reason = "integration tests use the rest")]
-mod http_peer;
 #[path = "../../../../tests/it/support/llm_peer.rs"]
 #[allow(dead_code, reason = "integration tests use the rest")]
 mod llm_peer;
@@ -21,6 +18,7 @@ use tokio::sync::mpsc;
 
 use self::http_peer::{End, Peer, Step};
 use super::*;
+use crate::backend::http::tests::peer as http_peer;
 use crate::{
     backend::{
         Body, CallError, Completion, Event, Inspected, Output, Params, Sink, registry, secrets::Secrets,
@@ -162,17 +160,17 @@ impl Bench {
 }
 
 fn failure(error: CallError) -> (BackendError, Executed) {
-    match error {
-        CallError::Backend(error, executed) => (error, executed),
-        other => panic!("{other:?}"),
-    }
+    let CallError::Backend(error, executed) = error else {
+        panic!("{error:?}");
+    };
+    (error, executed)
 }
 
 fn json_of(completion: &Completion) -> &str {
-    match &completion.output {
-        Output::Json(text) => text,
-        other => panic!("{other:?}"),
-    }
+    let Output::Json(text) = &completion.output else {
+        panic!("{completion:?}");
+    };
+    text
 }
 
 /// The bodies of the requests that came.
@@ -184,8 +182,9 @@ fn bodies(peer: &Peer) -> Vec<String> {
 }
 
 fn figure(usage: &Option<prost_types::Struct>, name: &str) -> f64 {
-    match usage.as_ref().unwrap().fields[name].kind {
-        Some(prost_types::value::Kind::NumberValue(number)) => number,
-        ref other => panic!("{other:?}"),
-    }
+    let Some(prost_types::value::Kind::NumberValue(number)) = usage.as_ref().unwrap().fields[name].kind
+    else {
+        panic!("{usage:?}");
+    };
+    number
 }

@@ -137,25 +137,9 @@ async fn azure_has_its_deployment_in_the_path_and_the_key_in_a_header_of_its_own
     assert_eq!(faults.list()[0].field, "params.model");
 }
 
-#[tokio::test]
-async fn ollama_speaks_in_lines_and_has_its_limits_among_options() {
-    let chat = "{\"model\":\"l\",\"message\":{\"content\":\"H\u{e9}\"},\"done\":false}\n{\"model\":\"l\",\"message\":{\"content\":\"!\"},\"done\":false}\n{\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":26,\"eval_count\":2}\n";
-    let complete =
-        "{\"response\":\"a\",\"done\":false}\n{\"response\":\"\",\"done\":true,\"done_reason\":\"length\"}";
-    let failing = "{\"message\":{\"content\":\"a\"}}\n{\"error\":\"an error was encountered while running the model\"}\n";
-    let script = [lines(chat, 5), lines(complete, 3), lines(failing, 500)].concat();
-    let whole = [
-        answered(
-            200,
-            "",
-            r#"{"done":true,"done_reason":"stop","message":{"content":"x"}}"#,
-        ),
-        answered(200, "", "{}"),
-        answered(200, "", "{}"),
-    ]
-    .concat();
-    let peer = Peer::start(vec![script, whole]);
-    let pool = LlmBackend {
+/// A pool of Ollama's with defaults of its own.
+fn ollama() -> LlmBackend {
+    LlmBackend {
         defaults: Some(LlmDefaults {
             model: "l".to_owned(),
             max_tokens: Some(9),
@@ -163,65 +147,73 @@ async fn ollama_speaks_in_lines_and_has_its_limits_among_options() {
         }),
         api_key: None,
         ..own(Wire::Ollama)
-    };
-    let mut bench = Bench::of(&peer, pool).await;
+    }
+}
+
+#[tokio::test]
+async fn ollama_streams_lines_to_the_one_that_is_done() {
+    let chat = concat!(
+        "{\"model\":\"l\",\"message\":{\"content\":\"H\u{e9}\"},\"done\":false}\n",
+        "{\"model\":\"l\",\"message\":{\"content\":\"!\"},\"done\":false}\n",
+        "{\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":26,\"eval_count\":2}\n",
+    );
+    let cut = chat.split("{\"done\":true").next().unwrap();
+    let failing = "{\"message\":{\"content\":\"a\"}}\n{\"error\":\"an error was encountered while running the model\"}\n";
+    let script = [lines(chat, 5), lines(failing, 500)].concat();
+    let peer = Peer::start(vec![script, lines(cut, 50)]);
+    let mut bench = Bench::of(&peer, ollama()).await;
     let streamed = bench.stream("chat", HELLO).await.unwrap();
-    assert_eq!(
-        (streamed.text.as_str(), figure(&streamed.usage, "eval_count")),
-        ("H\u{e9}!", 2.0)
-    );
-    let streamed = bench
-        .stream(
-            "complete",
-            r#"{"prompt":"a","max_tokens":3,"options":{"seed":18446744073709551615,"temperature":1.0}}"#,
-        )
-        .await
-        .unwrap();
-    assert_eq!(
-        (streamed.text.as_str(), streamed.attributes["truncated"].as_str()),
-        ("a", "true")
-    );
+    assert_eq!((streamed.text.as_str(), streamed.raw.len()), ("H\u{e9}!", 0));
+    assert_eq!(figure(&streamed.usage, "eval_count"), 2.0);
     let (error, executed) = bench.fail("chat", HELLO).await;
     assert_eq!(
         (error.metadata["kind"].as_str(), executed),
         ("upstream_5xx", Executed::Yes)
     );
+    let (error, executed) = bench.fail("chat", HELLO).await;
+    assert_eq!(
+        (error.metadata["kind"].as_str(), executed),
+        ("truncated", Executed::Unknown)
+    );
+}
+
+#[tokio::test]
+async fn ollama_has_its_own_paths_and_its_limits_among_options() {
+    let complete =
+        "{\"response\":\"a\",\"done\":false}\n{\"response\":\"\",\"done\":true,\"done_reason\":\"length\"}";
+    let peer = Peer::start(vec![
+        [lines(complete, 3), times(3, &answered(200, "", "{}"))].concat(),
+    ]);
+    let mut bench = Bench::of(&peer, ollama()).await;
+    let params = r#"{"prompt":"a","max_tokens":3,"options":{"seed":18446744073709551615,"temperature":1.0}}"#;
+    let streamed = bench.stream("complete", params).await.unwrap();
+    assert_eq!(streamed.text, "a");
+    assert_eq!(streamed.attributes["truncated"], "true");
     bench.ask("chat", HELLO).await.unwrap();
     bench.ask("embed", r#"{"input":"x"}"#).await.unwrap();
     bench.ask("models", "{}").await.unwrap();
-    let paths = [
-        "/api/chat",
-        "/api/generate",
-        "/api/chat",
-        "/api/chat",
-        "/api/embed",
-        "/api/tags",
-    ];
+    let paths = ["/api/generate", "/api/chat", "/api/embed", "/api/tags"];
     for (seen, path) in peer.requests().iter().zip(paths) {
+        let head = &seen.head;
         assert!(
-            seen.head.contains(&format!(" {path} ")) && !seen.head.contains("authorization"),
-            "{}",
-            seen.head
+            head.contains(&format!(" {path} ")) && !head.contains("authorization"),
+            "{head}"
         );
     }
-    let sent = bodies(&peer);
     assert_eq!(
-        sent[0],
-        r#"{"messages":[{"role":"user","content":"hello"}],"model":"l","options":{"num_predict":9,"temperature":0},"stream":true}"#
+        bodies(&peer)[..3],
+        [
+            r#"{"prompt":"a","model":"l","options":{"seed":18446744073709551615,"temperature":1.0,"num_predict":3},"stream":true}"#,
+            r#"{"messages":[{"role":"user","content":"hello"}],"model":"l","options":{"num_predict":9,"temperature":0},"stream":false}"#,
+            r#"{"input":"x","model":"l"}"#,
+        ]
     );
-    assert_eq!(
-        sent[1],
-        r#"{"prompt":"a","model":"l","options":{"seed":18446744073709551615,"temperature":1.0,"num_predict":3},"stream":true}"#
-    );
-    assert!(sent[3].ends_with(r#","stream":false}"#), "{}", sent[3]);
 }
 
 #[tokio::test]
 async fn a_health_check_asks_for_models_once_and_believes_the_answers_of_others() {
     for (dialect, path) in [(Wire::Openai, "/v1/models"), (Wire::Ollama, "/api/tags")] {
-        let peer = Peer::start(vec![
-            [times(2, &answered(200, "", "{}")), vec![Step::ToEnd]].concat(),
-        ]);
+        let peer = Peer::start(vec![times(5, &answered(200, "", "{}"))]);
         let mut bench = Bench::of(&peer, own(dialect)).await;
         for _ in 0..3 {
             bench.session.probe().await.unwrap();

@@ -8,10 +8,10 @@ use llm_peer::{Recorded, conversation};
 
 /// An exchange of a chapter, the `number`th.
 fn exchange(chapter: &str, number: usize) -> Recorded {
-    let found = conversation()
+    let mut found = conversation()
         .into_iter()
         .filter(|found| found.chapter == chapter);
-    found.skip(number).next().unwrap()
+    found.nth(number).unwrap()
 }
 
 async fn bench(recorded: &Recorded) -> (Peer, Bench) {
@@ -45,9 +45,10 @@ async fn whole_answers_pass_as_they_were() {
     ] {
         let recorded = exchange(chapter, 0);
         let (peer, mut bench) = bench(&recorded).await;
-        let params = match &recorded.request {
-            Value::Null => "{}".to_owned(),
-            request => request.to_string(),
+        let params = if recorded.request.is_null() {
+            "{}".to_owned()
+        } else {
+            recorded.request.to_string()
         };
         let done = bench.ask(name, &params).await.unwrap();
         assert_eq!(json_of(&done), recorded.parts[0], "{chapter}");
