@@ -436,3 +436,16 @@ async fn a_connection_that_the_provider_closed_is_dialed_anew_and_what_it_read_i
     );
     assert_eq!((peer.lines().len(), peer.requests().len()), (2, 3));
 }
+
+#[tokio::test]
+async fn a_provider_that_cannot_be_reached_again_has_done_nothing() {
+    let mut peer = Peer::start(vec![[answered(200, "", "{}"), vec![Step::Close]].concat()]);
+    let mut bench = Bench::with(&peer).await;
+    bench.ask("chat", HELLO).await.unwrap();
+    peer.until(|lines| lines[0].end.is_some()).await;
+    peer.refuse().await;
+    let before = bench.fence.sent();
+    let error = bench.ask("chat", HELLO).await.unwrap_err();
+    assert!(matches!(error, CallError::Dial(_)), "{error:?}");
+    assert_eq!(bench.fence.sent(), before);
+}
