@@ -128,10 +128,12 @@ impl Provider {
         }
     }
 
-    /// The endpoint of that name; the first one if there is none.
+    /// The endpoint of that name; the first one for who names none.
     pub(super) fn place(&self, name: Option<&str>) -> Option<&Arc<Place>> {
-        let named = self.places.iter().find(|place| Some(&*place.name) == name);
-        named.or(self.places.first())
+        match name {
+            Some(name) => self.places.iter().find(|place| &*place.name == name),
+            None => self.places.first(),
+        }
     }
 }
 

@@ -123,7 +123,7 @@ impl LlmSession {
         fence: Arc<Fence>,
     ) -> Result<Self, DialError> {
         let place = provider.place(endpoint).map(Arc::clone);
-        let place = place.ok_or_else(|| DialError::permanent("the pool has no endpoint"))?;
+        let place = place.ok_or_else(|| DialError::permanent("the pool has no such endpoint"))?;
         let client = place.service.dial(fence).await?;
         Ok(Self {
             provider,

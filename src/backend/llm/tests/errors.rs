@@ -385,9 +385,11 @@ async fn each_deadline_is_told_apart() {
         first_token_timeout: span(50),
         ..own(Wire::Openai)
     };
-    let timeout = |error: CallError| match error {
-        CallError::Timeout { what, .. } => what,
-        other => panic!("{other:?}"),
+    let timeout = |error: CallError| {
+        let CallError::Timeout { what, .. } = error else {
+            panic!("{error:?}");
+        };
+        what
     };
     for script in [
         vec![Step::Request, Step::ToEnd],
