@@ -28,6 +28,11 @@ pub(super) async fn take(
     scene: &Scene<'_>,
     sink: &mut Sink,
 ) -> Result<Completion, Ended> {
+    if scene.plan.doing == Doing::Raw && sink.streams() {
+        // It may be a stream itself, and nobody looks into it.
+        pass_on(exchange, scene, sink, Bytes::new()).await?;
+        return Ok(completion(exchange, scene, &Told::default(), Output::None));
+    }
     let limit = if sink.streams() { MAX_FRAME } else { UNARY_LIMIT };
     let (body, more) = collect(exchange, limit, scene).await?;
     if more && sink.streams() {

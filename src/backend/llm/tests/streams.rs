@@ -113,6 +113,32 @@ async fn a_whole_answer_that_is_too_large_for_one_message_can_be_streamed() {
 }
 
 #[tokio::test]
+async fn raw_streams_pass_as_they_come() {
+    let mut script = begun("event: response.created\ndata: {\"a\": 1}\n\n");
+    script.extend([
+        Step::Wait,
+        Step::Send(chunk(b"data: {}\n\n")),
+        Step::Send(END.to_vec()),
+    ]);
+    let peer = Peer::start(vec![script]);
+    let mut bench = Bench::with(&peer).await;
+    let (events, mut seen) = mpsc::channel(10);
+    let mut sink = Sink::Stream(events);
+    let call = bench.session.execute(
+        operation("raw", r#"{"path":"/responses","json":{"stream":true}}"#),
+        &mut sink,
+    );
+    let read = async {
+        let first = seen.recv().await;
+        assert!(matches!(first, Some(Event::Data(part)) if part.starts_with(b"event: response.created")));
+        peer.go_on();
+        assert!(matches!(seen.recv().await, Some(Event::Data(part)) if part == "data: {}\n\n"));
+    };
+    let (done, ()) = tokio::join!(call, read);
+    done.unwrap();
+}
+
+#[tokio::test]
 async fn a_dropped_call_ends_the_request_and_the_slot_goes_on() {
     let peer = Peer::start(vec![
         [begun(&token("a")), vec![Step::ToEnd]].concat(),
