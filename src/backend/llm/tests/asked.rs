@@ -113,7 +113,7 @@ async fn a_streamed_call_says_so_and_asks_for_usage_unless_told_otherwise() {
 
 #[tokio::test]
 async fn a_caller_who_takes_events_may_want_the_answer_whole_but_not_the_other_way_round() {
-    let peer = Peer::start(vec![answered(200, "", ANSWER)]);
+    let peer = Peer::start(vec![times(2, &answered(200, "", ANSWER))]);
     let mut bench = Bench::with(&peer).await;
     let whole = bench
         .stream("chat", r#"{"messages":[],"stream":false}"#)
@@ -127,6 +127,9 @@ async fn a_caller_who_takes_events_may_want_the_answer_whole_but_not_the_other_w
         (ANSWER, "")
     );
     assert_eq!(whole.attributes["finish_reason"], "length");
+    // Some servers know of no streams.
+    let unasked = bench.stream("chat", HELLO).await.unwrap();
+    assert_eq!(unasked.data, ANSWER.as_bytes());
     let error = bench
         .ask("chat", r#"{"messages":[],"stream":true}"#)
         .await
@@ -135,7 +138,7 @@ async fn a_caller_who_takes_events_may_want_the_answer_whole_but_not_the_other_w
         matches!(&error, CallError::Invalid(faults) if faults.list()[0].field == "params.stream"),
         "{error:?}"
     );
-    assert_eq!(peer.requests().len(), 1);
+    assert_eq!(peer.requests().len(), 2);
 }
 
 #[tokio::test]
