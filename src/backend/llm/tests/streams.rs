@@ -1,5 +1,7 @@
 //! Streamed answers: what comes out, at whose pace, and what a caller who goes leaves behind.
 
+use std::time::Duration;
+
 use super::*;
 use llm_peer::{END, begun, chunk, events, stop, times, token};
 
@@ -134,7 +136,10 @@ async fn raw_streams_pass_as_they_come() {
         peer.go_on();
         assert!(matches!(seen.recv().await, Some(Event::Data(part)) if part == "data: {}\n\n"));
     };
-    let (done, ()) = tokio::join!(call, read);
+    let both = async { tokio::join!(call, read) };
+    let (done, ()) = tokio::time::timeout(Duration::from_secs(20), both)
+        .await
+        .expect("it is held back");
     done.unwrap();
 }
 
