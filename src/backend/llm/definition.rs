@@ -22,7 +22,7 @@ use crate::{
     },
     clock::{Clock, Time},
     error::Faults,
-    proto::{Endpoint, LlmBackend, PoolSpec, SecretRef},
+    proto::{LlmBackend, PoolSpec, SecretRef},
 };
 
 const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
@@ -128,12 +128,10 @@ impl Provider {
         }
     }
 
-    /// The endpoint of that name; the first one for who names none.
-    pub(super) fn place(&self, name: Option<&str>) -> Option<&Arc<Place>> {
-        match name {
-            Some(name) => self.places.iter().find(|place| &*place.name == name),
-            None => self.places.first(),
-        }
+    /// The endpoint of that name.
+    pub(super) fn place(&self, name: &str) -> Option<Arc<Place>> {
+        let named = self.places.iter().find(|place| &*place.name == name);
+        named.map(Arc::clone)
     }
 }
 
@@ -306,11 +304,10 @@ fn read_places(
             connect: connect.unwrap_or(DEFAULT_CONNECT),
         };
         let mut found = Faults::default();
-        check_endpoint(endpoint, &mut found);
-        if places.iter().any(|other| other.name == name) {
+        if endpoint.address.contains('@') {
             found.add(
-                "name",
-                "is there twice: an endpoint without a name has its address for one",
+                "address",
+                "must hold no user or password: the key belongs into llm.api_key",
             );
         }
         let service = Service::read(wanted, surroundings, &mut found);
@@ -321,16 +318,6 @@ fn read_places(
         }));
     }
     places
-}
-
-fn check_endpoint(endpoint: &Endpoint, faults: &mut Faults) {
-    check_name("name", &endpoint.name, faults);
-    if endpoint.address.contains('@') {
-        faults.add(
-            "address",
-            "must hold no user or password: the key belongs into llm.api_key",
-        );
-    }
 }
 
 /// Adds an endpoint's faults: those of TLS are the definition's, and told once.

@@ -61,10 +61,15 @@ impl Backend for Llm {
         Ok(Needs::default())
     }
 
-    fn dial(&self, fence: Arc<Fence>) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
-        let provider = Arc::clone(&self.provider);
+    fn dial(
+        &self,
+        fence: Arc<Fence>,
+        endpoint: &str,
+    ) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+        let (provider, place) = (Arc::clone(&self.provider), self.provider.place(endpoint));
         async move {
-            let session = LlmSession::dial(provider, None, fence).await?;
+            let place = place.ok_or_else(|| DialError::permanent("the pool has no such endpoint"))?;
+            let session = LlmSession::dial(provider, place, fence).await?;
             Ok(Box::new(session) as Box<dyn Session>)
         }
         .boxed()

@@ -116,14 +116,12 @@ impl Scene<'_> {
 }
 
 impl LlmSession {
-    /// Opens a slot at the endpoint of that name, or at the first one.
+    /// Opens a slot at an endpoint.
     pub(super) async fn dial(
         provider: Arc<Provider>,
-        endpoint: Option<&str>,
+        place: Arc<Place>,
         fence: Arc<Fence>,
     ) -> Result<Self, DialError> {
-        let place = provider.place(endpoint).map(Arc::clone);
-        let place = place.ok_or_else(|| DialError::permanent("the pool has no such endpoint"))?;
         let client = place.service.dial(fence).await?;
         Ok(Self {
             provider,

@@ -8,7 +8,7 @@ use tonic_types::StatusExt as _;
 use super::*;
 use crate::support::{
     http_peer::{Identity, Step},
-    llm_peer::{answered, begun, events, stop, token},
+    llm_peer::{answered, begun, events, stop, times, token},
 };
 
 const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"total_tokens\":7}}\n\n";
@@ -166,4 +166,28 @@ async fn deadlines_are_told_apart() {
         );
         app.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_call_may_ask_for_one_of_several_endpoints() {
+    let text = |name: &str| format!("{{\"model\":\"{name}\"}}");
+    let peers = ["one", "two"].map(|name| Peer::start(vec![times(3, &answered(200, "", &text(name)))]));
+    let mut pool = definition(&openai(&peers[0]), LlmBackend::default());
+    pool.sizing = None;
+    pool.endpoints[0].name = "one".to_owned();
+    pool.endpoints.push(Endpoint {
+        name: "two".to_owned(),
+        address: openai(&peers[1]),
+        ..Endpoint::default()
+    });
+    let app = App::start().await;
+    create(&app.address, "llm", pool).await;
+    let mut broker = broker(&app.address);
+    for name in ["two", "one", "two"] {
+        let mut request = hello();
+        request.options.get_or_insert_default().endpoint = name.to_owned();
+        assert_eq!(execute(&mut broker, request).await.unwrap(), text(name));
+    }
+    assert_eq!((peers[0].requests().len(), peers[1].requests().len()), (1, 2));
+    app.stop().await;
 }

@@ -77,16 +77,38 @@ fn own_of(dialect: Wire, version: &str) -> LlmBackend {
     }
 }
 
-#[test]
-fn endpoints_have_names_of_their_own() {
-    let mut two = spec("h:1", own(Wire::Openai));
-    two.endpoints.push(Endpoint {
-        address: "h:2".to_owned(),
+#[tokio::test]
+async fn each_endpoint_is_dialed_by_its_name() {
+    let (one, two) = (
+        Peer::start(vec![vec![Step::ToEnd]]),
+        Peer::start(vec![vec![Step::ToEnd]]),
+    );
+    let mut both = spec(&one.address(), own(Wire::Openai));
+    both.endpoints.push(Endpoint {
+        name: "second".to_owned(),
+        address: two.address(),
         ..Endpoint::default()
     });
-    assert!(backend(&two).is_ok());
-    two.endpoints[1].name = "h:1".to_owned();
-    assert_eq!(fields(&two), ["endpoints[1].name"]);
+    let backend = backend(&both).unwrap();
+    for (name, known) in [
+        ("second", true),
+        (&*one.address(), true),
+        (&*two.address(), false),
+    ] {
+        let fence = Arc::new(Fence::default());
+        fence.open(1);
+        let dialed = backend.dial(fence, name).await;
+        assert_eq!(
+            dialed.as_ref().ok().map(|session| &**session.endpoint()),
+            known.then_some(name)
+        );
+        if let Ok(session) = dialed {
+            session.close().await;
+        }
+    }
+    for peer in [one, two] {
+        peer.until(|lines| lines.len() == 1).await;
+    }
 }
 
 #[test]

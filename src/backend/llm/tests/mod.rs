@@ -115,7 +115,8 @@ impl Bench {
         let backend = backend(spec).unwrap();
         let fence = Arc::new(Fence::default());
         fence.open(1);
-        let session = backend.dial(Arc::clone(&fence)).await.unwrap();
+        let address = &spec.endpoints[0].address;
+        let session = backend.dial(Arc::clone(&fence), address).await.unwrap();
         Self {
             backend,
             fence,
