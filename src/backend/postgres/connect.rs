@@ -126,7 +126,7 @@ impl<'a> Login<'a> {
         let stream = socket::connect(&server.site.host, server.site.port).await?;
         let peer = stream.peer_addr().map_err(DialError::transient)?;
         let (io, line) = open(server, stream, fence).await?;
-        let wire = Wire::new(io, line, Arc::clone(fence));
+        let wire = Wire::new(io, line);
         Ok(Self {
             server,
             fence,

@@ -5,6 +5,7 @@ use std::io;
 use postgres_protocol::message::backend::Message;
 
 use super::report;
+use crate::backend::fence;
 
 /// One message from the server, at most: larger values do not fit an answer either.
 pub(super) const MAX_MESSAGE: usize = 64 * 1024 * 1024;
@@ -17,7 +18,7 @@ pub(super) enum WireError {
     Fenced,
     /// The connection broke.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The server closed it.
     #[error("the server closed the connection")]
     Closed,
@@ -30,6 +31,16 @@ pub(super) enum WireError {
     /// The server says what it may not.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        if fence::is_refusal(&error) {
+            Self::Fenced
+        } else {
+            Self::Io(error)
+        }
+    }
 }
 
 impl WireError {

@@ -9,7 +9,6 @@ use std::{
     collections::VecDeque,
     fmt, io,
     pin::{Pin, pin},
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -25,7 +24,7 @@ use super::{
     fault::{MAX_MESSAGE, WireError},
 };
 use crate::backend::{
-    Fence, Line,
+    Line,
     carrier::Carrier,
     home::Socket,
     socket::{Pending, UNACKNOWLEDGED},
@@ -51,7 +50,6 @@ pub(super) enum Status {
 pub(super) struct Wire {
     io: Carrier<Socket>,
     line: Line,
-    fence: Arc<Fence>,
     incoming: BytesMut,
     outgoing: BytesMut,
     /// Whether a part of `outgoing`'s oldest message may have been written already.
@@ -75,11 +73,10 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(io: Carrier<Socket>, line: Line, fence: Arc<Fence>) -> Self {
+    pub(super) fn new(io: Carrier<Socket>, line: Line) -> Self {
         Self {
             io,
             line,
-            fence,
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
             begun: false,
@@ -266,13 +263,11 @@ impl Wire {
         }
     }
 
-    /// A write that the fence refused breaks nothing by itself: what was not begun can be taken back.
+    /// A write that the fence refused breaks nothing by itself: what was not begun can be taken back, unless TLS has
+    /// taken it.
     fn fail(&mut self, error: WireError) -> WireError {
-        if !self.fence.is_open() {
-            self.broken |= self.begun || self.line.is_cut();
-            return WireError::Fenced;
-        }
-        self.broken = true;
+        let refused = matches!(error, WireError::Fenced);
+        self.broken |= !refused || self.begun || self.line.is_cut();
         error
     }
 

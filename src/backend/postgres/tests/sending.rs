@@ -70,3 +70,17 @@ async fn server_may_take_its_time_to_read_what_does_not_fit_its_buffers() {
         assert_eq!(bench.session.wire.unacknowledged(), Some(UNACKNOWLEDGED));
     }
 }
+
+#[tokio::test]
+async fn server_that_breaks_the_protocol_while_the_fence_is_shut_loses_its_session() {
+    let mut bench = Bench::new().await;
+    let mut sink = Sink::collect(1000);
+    let params = sql("select 1");
+    let mut call = bench.session.execute(simple(&params), &mut sink);
+    assert!(poll(&mut call).is_pending());
+    bench.fence.shut();
+    bench.line.message().await.unwrap();
+    bench.line.say(b"Z\0\0\0\0").await;
+    call.await.unwrap_err();
+    assert_eq!(bench.session.cleanliness(), Cleanliness::Broken);
+}
