@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 
 use super::{
     Pool,
@@ -14,16 +14,23 @@ use super::{
     work::within,
 };
 
+/// Endpoints checked at the same time: their sessions count against the pool's limit meanwhile.
+const AT_ONCE: usize = 4;
+
 impl Pool {
-    /// Dials one session at each endpoint, probes it and closes it; all at the same time. Where there is no place for
-    /// one more, the next session that comes free within the connect timeout is probed instead, and kept. Goes on in
-    /// the background if dropped.
+    /// Dials one session at each endpoint, probes it and closes it; at a few endpoints at the same time. Where there is
+    /// no place for one more, an idle session is probed instead, and kept; with a single endpoint also one that comes
+    /// free within the connect timeout. Goes on in the background with those it has begun if dropped.
     pub async fn check(self: &Arc<Self>) -> Vec<CheckReport> {
         let endpoints = self.exchange.look(Core::open_places);
-        join_all(endpoints.into_iter().map(|endpoint| self.check_at(endpoint))).await
+        let patient = endpoints.len() == 1;
+        let checks = endpoints
+            .into_iter()
+            .map(|endpoint| self.check_at(endpoint, patient));
+        stream::iter(checks).buffered(AT_ONCE).collect().await
     }
 
-    async fn check_at(self: &Arc<Self>, endpoint: Arc<str>) -> CheckReport {
+    async fn check_at(self: &Arc<Self>, endpoint: Arc<str>, patient: bool) -> CheckReport {
         let pool = Arc::clone(self);
         let name = Arc::clone(&endpoint);
         let task = self.runtime.spawn(async move {
@@ -31,7 +38,7 @@ impl Pool {
             pool.finish(todo);
             match place {
                 Some(new) => pool.check_new(new).await,
-                None => pool.check_idle(name).await,
+                None => pool.check_idle(name, patient).await,
             }
         });
         let checked = task.await;
@@ -69,12 +76,12 @@ impl Pool {
         report
     }
 
-    async fn check_idle(self: Arc<Self>, endpoint: Arc<str>) -> CheckReport {
+    async fn check_idle(self: Arc<Self>, endpoint: Arc<str>, patient: bool) -> CheckReport {
         let asked = self.clock.now();
         let request = Request {
             asked,
             deadline: asked + self.exchange.look(|core| core.settings().connect),
-            wait: true,
+            wait: patient,
             priority: Priority::High,
             client: Some(Arc::from("check")),
             endpoint: Some(endpoint),

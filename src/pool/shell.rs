@@ -148,8 +148,8 @@ impl Pool {
         }
         let loads = loads(&*self.backend(), &settings);
         let now = self.clock.now();
-        self.order(|core| core.reconfigure(now, settings, replace));
-        self.exchange.watch_loads(loads);
+        let todo = self.exchange.redefine(now, settings, replace, loads);
+        self.finish(todo);
     }
 
     /// Stops grants: who waits goes on waiting, running calls go on, and nothing is dialed.

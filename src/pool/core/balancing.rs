@@ -36,15 +36,23 @@ impl Core {
     /// least to do.
     pub(super) fn best_idle(&self, now: Time) -> Option<(SessionKey, &Record)> {
         if self.places.len() == 1 {
-            return self.best_idle_at(now, 0);
+            return self
+                .best_idle_at(now, 0)
+                .filter(|session| self.serves(now, session));
         }
         let wanted = (0..self.places.len()).filter(|place| self.waiters.eligible(*place) > 0);
         let idle = wanted.filter_map(|place| Some((place, self.best_idle_at(now, place)?)));
+        let idle = idle.filter(|(_, session)| self.serves(now, session));
         let best = idle.min_by_key(|(place, (_, record))| {
             let stale = self.needs_probe(now, record.fresh_at());
             (stale, self.load(*place), Reverse(record.idle_since))
         });
         best.map(|(_, session)| session)
+    }
+
+    /// Whether an idle session can be granted as it is, or somebody could wait for its probe.
+    fn serves(&self, now: Time, (_, record): &(SessionKey, &Record)) -> bool {
+        !self.needs_probe(now, record.fresh_at()) || self.may_want(record.place())
     }
 
     /// The idle session of an endpoint that came free last; if it is stale, one that is not.
@@ -56,26 +64,30 @@ impl Core {
         Some(self.proven_at(now, place).unwrap_or(newest))
     }
 
-    /// After a grant: opens a session at an endpoint that has too little to do.
+    /// After a grant: opens a session at an endpoint without one to grant that has at least two calls less to do than
+    /// another. Without this, one that was unreachable for a while would stay unused for as long as the others suffice.
+    /// Only a grant is reason enough: a session that nobody needs is closed again sooner or later.
     pub(super) fn balance(&mut self, now: Time) {
-        if self.places.len() > 1 {
-            self.open_more(now);
-        }
-    }
-
-    /// Whether an endpoint without a session to grant has at least two calls less to do than another: without this,
-    /// one that was unreachable for a while would stay unused for as long as the others suffice.
-    pub(super) fn would_balance(&self, index: usize) -> bool {
-        let counts = self.sessions.counts_at(index);
-        if self.places.len() == 1 || self.paused || counts.idle + counts.dialing + counts.probing > 0 {
-            return false;
+        let counts = self.sessions.counts();
+        let spare = counts.idle + counts.dialing - self.places.useless_dials();
+        if self.places.len() == 1 || spare >= self.settings.max_idle || counts.total() >= self.limit() {
+            return;
         }
         let busiest = self
             .places
             .eligible(None)
-            .map(|(other, _)| self.load(other))
+            .map(|(index, _)| self.load(index))
             .max();
-        busiest.is_some_and(|most| self.load(index) + 1 < most)
+        let lonely = |(index, _): &(usize, &Place)| {
+            let counts = self.sessions.counts_at(*index);
+            counts.total() == counts.leased
+                && busiest.is_some_and(|most| self.load(*index) + 1 < most)
+                && matches!(self.door(now, *index), Gate::Open(_))
+        };
+        let lonely = self.places.eligible(None).filter(lonely);
+        if let Some((index, _)) = lonely.min_by_key(|(index, _)| self.load(*index)) {
+            self.dial(now, index);
+        }
     }
 
     /// The pool has all the sessions it may have: if somebody asks for an endpoint that could have more, an idle one
@@ -84,20 +96,36 @@ impl Core {
         if self.places.len() == 1 || self.sessions.counts().closing > 0 {
             return Gate::Shut;
         }
-        let lacks = |(index, place): &(usize, &Place)| {
-            let room = self.sessions.counts_at(*index).total() < place.cap();
-            room && self.asking_for(*index) > self.on_their_way(*index)
-        };
-        let tried_at =
-            |(_, place): (usize, &Place)| place.failing.as_ref().map_or(now, |failing| failing.retry_at);
-        let soonest = self.places.eligible(None).filter(lacks).map(tried_at).min();
-        match (soonest, self.sessions.oldest_idle()) {
-            (Some(soonest), Some(_)) if soonest > now => Gate::Until(soonest),
-            (Some(_), Some((key, _))) => {
+        let gates = self
+            .places
+            .eligible(None)
+            .map(|(index, _)| self.asked_gate(now, index));
+        match (gates.reduce(Gate::or), self.sessions.oldest_idle()) {
+            (Some(Gate::Open(_)), Some((key, _))) => {
                 self.close(now, key);
                 Gate::Shut
             }
+            (Some(Gate::Until(time)), Some(_)) => Gate::Until(time),
             _ => Gate::Shut,
         }
+    }
+
+    /// The endpoint that the first in line asks for, if it asks for one.
+    pub(super) fn first_asked(&self, now: Time) -> Option<usize> {
+        let first = self.waiters.best(now, self.settings.ageing)?;
+        self.waiters.asks_for(first)
+    }
+
+    /// Whether a session that comes free must go to make room: the pool has all it may have, and the one who is to be
+    /// served first asks for another endpoint, which could have more. Without this those behind would get every
+    /// session, and that one none.
+    pub(super) fn goes_for_another(&self, now: Time, key: SessionKey) -> bool {
+        let counts = self.sessions.counts();
+        if self.places.len() == 1 || counts.closing > 0 || counts.total() < self.limit() {
+            return false;
+        }
+        let here = self.sessions.get(key).map(Record::place);
+        self.first_asked(now)
+            .is_some_and(|asked| here != Some(asked) && matches!(self.asked_gate(now, asked), Gate::Open(_)))
     }
 }

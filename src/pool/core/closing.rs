@@ -15,7 +15,7 @@ impl Core {
 
     fn over_cap(&self) -> bool {
         let counts = self.sessions.counts();
-        counts.total() - counts.closing > self.cap()
+        counts.total() - counts.closing > self.limit()
     }
 
     fn over_cap_at(&self, place: usize) -> bool {

@@ -189,6 +189,12 @@ impl Core {
         self.places.failing(None).is_some()
     }
 
+    /// Sessions at most at an endpoint, as it taught.
+    #[cfg(test)]
+    pub(crate) fn cap_at(&self, place: usize) -> u32 {
+        self.places.get(place).map_or(0, super::places::Place::cap)
+    }
+
     #[cfg(test)]
     pub(crate) fn is_failing_at(&self, place: usize) -> bool {
         self.places.failing(Some(place)).is_some()

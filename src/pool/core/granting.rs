@@ -96,13 +96,13 @@ impl Core {
             return self.unreachable(now, wanted.place);
         }
         let limit = self.settings.max_waiters;
-        let most = if wanted.wait {
-            limit.max(self.coming(now, wanted.place))
-        } else {
-            limit
+        let (coming, ahead) = match wanted.place {
+            _ if !wanted.wait => (0, 0),
+            None => (self.coming(now, None), self.waiters.len()),
+            Some(place) => (self.coming(now, Some(place)), self.waiters.eligible(place)),
         };
-        (self.waiters.len() >= most && !(probe_helps && self.waiters.is_empty()))
-            .then_some(Refusal::QueueFull { limit })
+        let full = self.waiters.len() >= limit && ahead >= coming;
+        (full && !(probe_helps && self.waiters.is_empty())).then_some(Refusal::QueueFull { limit })
     }
 
     /// Sessions that are being opened or could be. Nobody has to give one back for those who wait for them, so they
@@ -112,7 +112,7 @@ impl Core {
         if self.paused {
             return 0;
         }
-        let left = self.cap().saturating_sub(self.sessions.counts().total());
+        let left = self.limit().saturating_sub(self.sessions.counts().total());
         let (mut dialing, mut free, mut tries) = (0, 0, 0);
         for (index, place) in self.places.eligible(asked) {
             let counts = self.sessions.counts_at(index);
@@ -185,8 +185,10 @@ impl Core {
         let Some(record) = self.sessions.in_state(key, SessionState::Probing) else {
             return;
         };
-        let free_since = record.idle_since;
-        self.wanted_probes -= u32::from(record.wanted);
+        let (free_since, wanted) = (record.idle_since, record.wanted);
+        if wanted {
+            self.note_wanted(key, false);
+        }
         if let Some(record) = self.sessions.get_mut(key) {
             record.wanted = false;
         }
@@ -238,6 +240,9 @@ impl Core {
     /// A clean session is free: the best waiter gets it in this very step; without one it becomes idle.
     pub(super) fn settle(&mut self, now: Time, key: SessionKey, free_since: Time) {
         self.expire(now);
+        if !self.paused && self.goes_for_another(now, key) {
+            return self.close(now, key);
+        }
         if !self.paused && self.grant_to_best(now, key) {
             return;
         }
@@ -247,9 +252,9 @@ impl Core {
         self.sessions.set_state(key, SessionState::Idle, now);
         self.trim(now);
         self.arm(now, key);
-        if !self.waiters.is_empty() {
+        if self.places.len() > 1 && !self.waiters.is_empty() {
             // They ask for another endpoint, which may need the room.
-            self.balance(now);
+            self.open_more(now);
         }
     }
 
@@ -297,11 +302,27 @@ impl Core {
             };
             if !self.needs_probe(now, record.fresh_at()) {
                 self.grant_to_best(now, key);
-            } else if self.wanted_probes < self.waiters.len() {
-                self.wanted_probes += 1;
-                self.probe(now, key, true);
             } else {
-                return;
+                self.note_wanted(key, true);
+                self.probe(now, key, true);
+            }
+        }
+    }
+
+    /// Whether somebody would take a session of this endpoint and has none being probed: one for each waiter at most.
+    pub(super) fn may_want(&self, place: usize) -> bool {
+        let probed = self.places.get(place).map_or(0, |place| place.wanted_probes);
+        let anybody = self.wanted_probes < self.waiters.len() && probed < self.waiters.eligible(place);
+        anybody || probed < self.waiters.asking_for(place)
+    }
+
+    fn note_wanted(&mut self, key: SessionKey, wanted: bool) {
+        let index = self.sessions.get(key).map_or(0, Record::place);
+        if let Some(place) = self.places.get_mut(index) {
+            if wanted {
+                (place.wanted_probes, self.wanted_probes) = (place.wanted_probes + 1, self.wanted_probes + 1);
+            } else {
+                (place.wanted_probes, self.wanted_probes) = (place.wanted_probes - 1, self.wanted_probes - 1);
             }
         }
     }

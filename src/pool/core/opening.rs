@@ -28,6 +28,28 @@ struct Need {
     anybody: bool,
 }
 
+impl Gate {
+    /// Open if both are; shut until the later time.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Shut, _) | (_, Self::Shut) => Self::Shut,
+            (Self::Until(one), Self::Until(two)) => Self::Until(one.max(two)),
+            (Self::Until(time), Self::Open(_)) | (Self::Open(_), Self::Until(time)) => Self::Until(time),
+            (Self::Open(index), Self::Open(_)) => Self::Open(index),
+        }
+    }
+
+    /// Open if one is; else shut until the earlier time.
+    pub(super) fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Open(index), _) | (_, Self::Open(index)) => Self::Open(index),
+            (Self::Until(one), Self::Until(two)) => Self::Until(one.min(two)),
+            (Self::Until(time), Self::Shut) | (Self::Shut, Self::Until(time)) => Self::Until(time),
+            (Self::Shut, Self::Shut) => Self::Shut,
+        }
+    }
+}
+
 impl Core {
     /// Dials as long as the gate is open: it is asked again before each dial.
     pub(super) fn open_more(&mut self, now: Time) {
@@ -40,74 +62,111 @@ impl Core {
         }
     }
 
-    /// Where one more dial is worth it: at the endpoint with the fewest sessions of those where it is, one that can
-    /// be reached before one that could not.
+    /// Where one more dial is worth it: at the endpoint that the first in line asks for, then at one that another asks
+    /// for, then at the one with the fewest sessions; at one that can be reached before one that could not.
     fn gate(&mut self, now: Time) -> Gate {
         if self.ending.is_some() {
             return Gate::Shut;
         }
-        if self.sessions.counts().total() >= self.cap() {
+        if self.sessions.counts().total() >= self.limit() {
             return self.make_room(now);
         }
-        let need = self.need();
+        let (need, first) = (self.need(), self.first_asked(now));
         let (mut best, mut gate) = (None, Gate::Shut);
         for (index, place) in self.places.eligible(None) {
-            match (self.gate_of(now, need, index), gate) {
+            let asked = self.asked_gate(now, index);
+            match (asked.or(self.gate_of(now, need, index)), gate) {
                 (Gate::Open(_), _) => {
                     let sessions = self.sessions.counts_at(index).total();
-                    let rank = (place.failing.is_some(), sessions.max(place.load));
+                    let asked = matches!(asked, Gate::Open(_));
+                    let rank = (
+                        first != Some(index),
+                        !asked,
+                        place.failing.is_some(),
+                        sessions.max(place.load),
+                    );
                     if best.is_none_or(|best| rank < best) {
                         (best, gate) = (Some(rank), Gate::Open(index));
                     }
                 }
-                (Gate::Until(time), Gate::Until(other)) => gate = Gate::Until(time.min(other)),
-                (Gate::Until(time), Gate::Shut) => gate = Gate::Until(time),
-                (Gate::Until(_) | Gate::Shut, _) => {}
+                (until, other) => gate = other.or(until),
             }
         }
         gate
     }
 
     /// Whether one more dial to an endpoint is worth it. Below the floor always; else only for waiters without a
-    /// session on its way, and only if waiting for one to be given back would take longer than dialing; or to share
-    /// the work more evenly.
+    /// session on its way, and only if waiting for one to be given back would take longer than dialing.
     fn gate_of(&self, now: Time, need: Need, index: usize) -> Gate {
+        if !(need.missing || need.anybody) {
+            return Gate::Shut;
+        }
+        let live = self.sessions.counts().live();
+        let worth = if need.missing || live == 0 || self.wait_beats_dial(self.waiters.patient_for(None), live)
+        {
+            Gate::Open(index)
+        } else {
+            self.patience(now, None, index)
+        };
+        self.door(now, index).and(worth)
+    }
+
+    /// As [`Core::gate_of`], for those who ask for this endpoint and no other.
+    pub(super) fn asked_gate(&self, now: Time, index: usize) -> Gate {
+        let waiting = self.asking_for(index);
         let Some(place) = self.places.get(index) else {
             return Gate::Shut;
         };
         let counts = self.sessions.counts_at(index);
-        let asked_for = self.asking_for(index) > self.on_their_way(index);
-        let lonely = self.would_balance(index);
-        if counts.total() >= place.cap() || !(need.missing || need.anybody || asked_for || lonely) {
+        if waiting <= counts.dialing - place.useless_dials + counts.probing {
             return Gate::Shut;
         }
-        let dialing = counts.dialing - place.useless_dials;
-        if let Some(failing) = &place.failing {
-            return match (dialing, now < failing.retry_at) {
-                (0, false) => Gate::Open(index),
-                (0, true) => Gate::Until(failing.retry_at),
-                _ => Gate::Shut,
-            };
-        }
-        let all_dialing = self.sessions.counts().dialing - self.places.useless_dials();
-        let max_dialing = self.settings.max_dialing;
-        if dialing >= place.parallel(max_dialing) || all_dialing >= max_dialing {
-            return Gate::Shut;
-        }
-        let all_live = self.sessions.counts().live();
-        let urgent = |waiters, live| live == 0 || self.wait_beats_dial(waiters, live);
-        if need.missing
-            || lonely
-            || (need.anybody && urgent(self.waiters.patient(), all_live))
-            || (asked_for && urgent(self.asking_for(index), counts.live()))
-        {
-            return Gate::Open(index);
-        }
-        let patience_ends = self.patience_ends();
-        if patience_ends <= now {
+        let worth = if counts.live() == 0 || self.wait_beats_dial(waiting, counts.live()) {
             Gate::Open(index)
         } else {
-            Gate::Until(patience_ends)
+            self.patience(now, Some(index), index)
+        };
+        self.door(now, index).and(worth)
+    }
+
+    /// Whether an endpoint may be dialed at all now. What is dialed at those that fail are tries, which keep nobody else
+    /// from dialing.
+    pub(super) fn door(&self, now: Time, index: usize) -> Gate {
+        let Some(place) = self.places.get(index) else {
+            return Gate::Shut;
+        };
+        let counts = self.sessions.counts_at(index);
+        let dialing = counts.dialing - place.useless_dials;
+        let max_dialing = self.settings.max_dialing;
+        let all = self.dialing_like(place.failing.is_some());
+        if counts.total() >= place.cap() || all >= max_dialing {
+            return Gate::Shut;
+        }
+        match &place.failing {
+            Some(_) if dialing > 0 => Gate::Shut,
+            Some(failing) if now < failing.retry_at => Gate::Until(failing.retry_at),
+            Some(_) => Gate::Open(index),
+            None if dialing >= place.parallel(max_dialing) => Gate::Shut,
+            None => Gate::Open(index),
+        }
+    }
+
+    /// Dials under way at endpoints that fail, or at those that do not.
+    fn dialing_like(&self, failing: bool) -> u32 {
+        let places = self.places.eligible(None);
+        let alike = places.filter(|(_, place)| place.failing.is_some() == failing);
+        alike
+            .map(|(index, place)| self.sessions.counts_at(index).dialing - place.useless_dials)
+            .sum()
+    }
+
+    /// Whether the one who has waited longest of those who ask for the same has waited as long as a dial takes.
+    fn patience(&self, now: Time, asked: Option<usize>, index: usize) -> Gate {
+        let dial = Duration::from_nanos(self.dialing.dial.nanos());
+        match self.waiters.oldest_arrival(asked) {
+            Some(arrived) if arrived + dial <= now => Gate::Open(index),
+            Some(arrived) => Gate::Until(arrived + dial),
+            None => Gate::Shut,
         }
     }
 
@@ -160,15 +219,7 @@ impl Core {
         wait > u128::from(self.dialing.dial.nanos()) * u128::from(live)
     }
 
-    /// When the one who has waited longest will have waited as long as a dial takes.
-    fn patience_ends(&self) -> Time {
-        let dial = Duration::from_nanos(self.dialing.dial.nanos());
-        self.waiters
-            .oldest_arrival()
-            .map_or(Time::NEVER, |arrived| arrived + dial)
-    }
-
-    fn dial(&mut self, now: Time, place: usize) {
+    pub(super) fn dial(&mut self, now: Time, place: usize) {
         let task = self.new_session(now, place);
         self.actions.push_back(Action::Dial { task, place });
     }
@@ -195,7 +246,7 @@ impl Core {
     /// Reserves a place at an endpoint for a session that is opened only to see whether that works: the caller dials
     /// it itself and says [`Core::dialed`] or [`Core::dial_failed`]. `None` if there is no place.
     pub(crate) fn begin_check(&mut self, now: Time, place: usize) -> Option<Task> {
-        let full = self.sessions.counts().total() >= self.cap();
+        let full = self.sessions.counts().total() >= self.limit();
         let cap_there = self.places.get(place).map_or(0, Place::cap);
         if self.ending.is_some() || full || self.sessions.counts_at(place).total() >= cap_there {
             return None;

@@ -37,6 +37,8 @@ pub(crate) struct Place {
     pub(crate) failing: Option<Failing>,
     /// Dials whose sessions will close at once: they count against the cap, but nobody may wait for them.
     pub(crate) useless_dials: u32,
+    /// Probes with a waiter behind them.
+    pub(crate) wanted_probes: u32,
     /// What the endpoint itself last said of work that waits there, whoever sent it.
     pub(crate) load: u32,
     /// Dials at once while the endpoint has still to prove itself (1, 2, 4 …); none when it has.
@@ -54,6 +56,7 @@ impl Place {
             limit: settings.max_sessions.unwrap_or(u32::MAX),
             failing: None,
             useless_dials: 0,
+            wanted_probes: 0,
             load: 0,
             window: Some(1),
             learned: None,
@@ -142,7 +145,7 @@ impl Place {
     /// Forgets what was learned: what is behind the address is another one now.
     fn forget(&mut self) {
         (self.failing, self.window) = (None, Some(1));
-        (self.learned, self.raise_at) = (None, Time::NEVER);
+        (self.learned, self.raise_at, self.load) = (None, Time::NEVER, 0);
     }
 }
 

@@ -148,12 +148,7 @@ impl Waiters {
         self.count == 0
     }
 
-    /// Those for whom a new session would be of use.
-    pub(crate) const fn patient(&self) -> u32 {
-        self.patient
-    }
-
-    /// As [`Self::patient`], of those who ask for one endpoint, or of those who take any.
+    /// Those for whom a new session would be of use, of those who ask for one endpoint, or of those who take any.
     pub(crate) fn patient_for(&self, place: Option<usize>) -> u32 {
         self.lines(place).map_or(0, |lines| lines.patient)
     }
@@ -272,10 +267,16 @@ impl Waiters {
         (deadline <= now).then(|| self.key(index))
     }
 
-    /// When the one who has waited longest came.
-    pub(crate) fn oldest_arrival(&self) -> Option<Time> {
-        let firsts = self.all_lines().flat_map(Lines::firsts);
-        firsts.filter_map(|first| Some(self.at(first)?.arrived)).min()
+    /// When the one came who has waited longest of those who ask for this endpoint, or of those who take any.
+    pub(crate) fn oldest_arrival(&self, place: Option<usize>) -> Option<Time> {
+        let firsts = self.lines(place)?.firsts();
+        let arrived = firsts.iter().filter_map(|first| Some(self.at(*first)?.arrived));
+        arrived.min()
+    }
+
+    /// The only endpoint that somebody takes a session of.
+    pub(crate) fn asks_for(&self, key: WaiterKey) -> Option<usize> {
+        self.at(key.index)?.place
     }
 
     /// Everybody, in the order in which they would be served at `now`, if any session would do for them.

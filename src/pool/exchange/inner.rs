@@ -212,6 +212,13 @@ impl<S> Inner<S> {
         NewSession { key, face, endpoint }
     }
 
+    pub(super) fn watch_loads(&mut self, loads: Vec<(Arc<str>, Load)>) {
+        let named = loads
+            .into_iter()
+            .filter_map(|(name, load)| Some((self.core.place_named(&name)?, load)));
+        self.loads = named.collect();
+    }
+
     /// Tells the core what endpoints say of the work that waits there.
     pub(super) fn note_loads(&mut self) {
         for (place, load) in &self.loads {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     backend::{DialError, Load},
     clock::Time,
-    pool::{Refusal, Request},
+    pool::{Refusal, Request, Settings},
 };
 
 /// The lock and what it guards.
@@ -189,14 +189,23 @@ impl<S> Exchange<S> {
         (new, inner.carry_out())
     }
 
-    /// From now on these say how much work waits at the endpoints with these names.
-    pub(crate) fn watch_loads(&self, loads: Vec<(Arc<str>, Load)>) {
+    /// Applies a changed definition; from now on `loads` say how much work waits at the endpoints with these names.
+    pub(crate) fn redefine(
+        &self,
+        now: Time,
+        settings: Settings,
+        replace: bool,
+        loads: Vec<(Arc<str>, Load)>,
+    ) -> Todo<S> {
         let mut inner = self.inner.lock();
-        let named = loads
-            .into_iter()
-            .filter_map(|(name, load)| Some((inner.core.place_named(&name)?, load)));
-        let loads = named.collect();
-        inner.loads = loads;
+        inner.core.reconfigure(now, settings, replace);
+        inner.watch_loads(loads);
+        inner.carry_out_change()
+    }
+
+    /// As the loads of [`Exchange::redefine`].
+    pub(crate) fn watch_loads(&self, loads: Vec<(Arc<str>, Load)>) {
+        self.inner.lock().watch_loads(loads);
     }
 
     /// Shuts a session's fence and has it closed: now if it is idle, else when it comes free.

@@ -10,7 +10,7 @@ use crate::{
     backend::DialErrorKind,
     pool::{
         EndpointSettings, HealthSettings, Refusal, Settings,
-        core::{Action, Grant, Reply, SessionKey},
+        core::{Action, Grant, Reply, SessionKey, SessionState},
     },
 };
 
@@ -186,26 +186,135 @@ fn endpoint_that_came_back_is_used_again_although_the_others_suffice() {
     let actions = stage.actions();
     let dead = dialed_at(&actions)[0];
     stage.dial_fails(dials(&actions)[0], DialErrorKind::Transient);
-    let first = dials(&stage.actions())[0];
-    stage.core.dialed(stage.now, first);
-    assert_eq!(grants(&stage.actions()).len(), 1);
-    for _ in 0..2 {
-        stage.later(SECOND / 1000);
-        stage.queue();
+    let mut held = Vec::new();
+    for _ in 0..3 {
         for key in dials(&stage.actions()) {
             stage.core.dialed(stage.now, key);
         }
-        stage.actions();
+        held.extend(grants(&stage.actions()).into_iter().map(|(_, grant)| grant));
+        if held.len() < 3 {
+            stage.queue();
+        }
     }
-    let places: Vec<_> = stage.core.sessions().map(|(_, record)| record.place()).collect();
-    assert!(places.contains(&(1 - dead)), "{places:?}");
-    // The pause has passed: what the others do more by two is reason enough.
-    let places = dialed_at(&stage.tick(SECOND * 31));
-    assert_eq!(places, [dead]);
+    assert_eq!(held.len(), 3);
+    let Some(last) = held.pop() else {
+        panic!("three are held")
+    };
+    stage.give(last);
+    stage.later(SECOND * 31);
+    stage.actions();
+    // The pause has passed: what the other one does more by two is reason enough.
+    stage.take();
+    assert_eq!(dialed_at(&stage.actions()), [dead]);
     // While it is tried, nobody waits for that.
     stage.queue();
-    let places = dialed_at(&stage.actions());
+    let places = dialed_at(&stage.tick(SECOND));
     assert_eq!(places, [1 - dead]);
+}
+
+#[test]
+fn room_that_was_made_goes_to_who_asked_for_it() {
+    for min_sessions in [0, 3] {
+        let mut stage = Stage::new(Settings {
+            min_sessions,
+            ..boxes(3, &[("a", Some(3)), ("b", Some(3))])
+        });
+        stage.open(3);
+        let held = [take_at(&mut stage, 0), take_at(&mut stage, 1)];
+        let idle = stage
+            .core
+            .sessions()
+            .find(|(_, record)| record.state() == SessionState::Idle);
+        let (idle, place) = idle
+            .map(|(key, record)| (key, record.place()))
+            .expect("one is left");
+        let Reply::Waiting(_) = stage.ask_at(1 - place) else {
+            panic!("the one there is held")
+        };
+        stage.later(SECOND);
+        stage.core.tick(stage.now);
+        assert_eq!(closes(&stage.actions()), [idle]);
+        stage.core.closed(stage.now, idle);
+        let actions = stage.actions();
+        assert_eq!(dialed_at(&actions), [1 - place]);
+        stage.core.dialed(stage.now, dials(&actions)[0]);
+        let actions = stage.actions();
+        assert_eq!((grants(&actions).len(), closes(&actions).len()), (1, 0));
+        assert_eq!(held.len(), 2);
+    }
+}
+
+#[test]
+fn session_that_comes_free_goes_to_make_room_for_who_is_first_in_line() {
+    let mut stage = stage(1, &[("a", Some(1)), ("b", Some(1))]);
+    stage.open(1);
+    let held = stage.take();
+    let place = place_of(&stage, held.session);
+    let Reply::Waiting(_) = stage.ask_at(1 - place) else {
+        panic!("it is not open")
+    };
+    stage.queue();
+    stage.give(held);
+    let actions = stage.actions();
+    assert_eq!(closes(&actions), [held.session], "nobody passes who came first");
+    stage.core.closed(stage.now, held.session);
+    assert_eq!(dialed_at(&stage.actions()), [1 - place]);
+}
+
+#[test]
+fn dead_endpoints_keep_nobody_from_dialing_the_others() {
+    let mut stage = stage(8, &[("a", Some(1)), ("b", Some(1)), ("c", Some(2))]);
+    for place in [0, 1] {
+        let Reply::Waiting(waiter) = stage.ask_at(place) else {
+            panic!("nothing is open yet")
+        };
+        let dial = dials(&stage.actions())[0];
+        stage.dial_fails(dial, DialErrorKind::Transient);
+        stage.core.cancel(waiter);
+    }
+    stage.later(SECOND * 31);
+    for place in [0, 1] {
+        let Reply::Waiting(_) = stage.ask_at(place) else {
+            panic!("it is tried")
+        };
+    }
+    assert_eq!(dialed_at(&stage.actions()), [0, 1]);
+    stage.queue();
+    assert_eq!(dialed_at(&stage.actions()), [2]);
+}
+
+#[test]
+fn lowered_limit_of_one_endpoint_leaves_the_others_theirs() {
+    let mut stage = stage(4, &[("a", Some(2)), ("b", Some(2))]);
+    stage.open(4);
+    let held: Vec<_> = [0, 0, 1, 1].map(|place| take_at(&mut stage, place)).into();
+    stage
+        .core
+        .reconfigure(stage.now, boxes(4, &[("a", Some(1)), ("b", Some(2))]), false);
+    stage.give(held[2]);
+    assert!(closes(&stage.actions()).is_empty());
+    stage.give(held[0]);
+    assert_eq!(closes(&stage.actions()), [held[0].session]);
+}
+
+#[test]
+fn probe_of_one_endpoint_holds_up_nobody_who_asks_for_another() {
+    let mut stage = Stage::new(Settings {
+        health: Some(HealthSettings::default()),
+        ..boxes(2, &[("a", Some(1)), ("b", Some(1))])
+    });
+    stage.open(2);
+    stage.later(SECOND * 2);
+    let first = stage.queue();
+    let probed = probes(&stage.actions());
+    let place = place_of(&stage, probed[0]);
+    stage.core.cancel(first);
+    let Reply::Waiting(_) = stage.ask_at(1 - place) else {
+        panic!("it is stale")
+    };
+    let probed = probes(&stage.actions());
+    assert_eq!(probed.len(), 1);
+    assert_eq!(place_of(&stage, probed[0]), 1 - place);
 }
 
 #[test]

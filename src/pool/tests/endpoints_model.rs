@@ -59,13 +59,14 @@ fn limits() -> impl Strategy<Value = [Option<u32>; 3]> {
         .prop_filter("none", |limits| limits.iter().any(Option::is_some))
 }
 
-fn settings(limits: [Option<u32>; 3], max: u32) -> Settings {
+fn settings(limits: [Option<u32>; 3], (min, max, max_idle): (u32, u32, u32)) -> Settings {
     let there = NAMES.iter().zip(limits).filter(|(_, limit)| limit.is_some());
     let there: Vec<_> = there.map(|(name, limit)| (*name, limit)).collect();
     Settings {
         endpoints: endpoints(&there),
+        min_sessions: min,
         max_sessions: max,
-        max_idle: max,
+        max_idle,
         idle: Duration::from_secs(20),
         health: Some(HealthSettings::default()),
         ..Settings::default()
@@ -81,7 +82,8 @@ struct Waiting {
 struct Model {
     core: Core,
     now: Time,
-    max: u32,
+    /// Sessions at least and at most, and idle ones at most.
+    sizes: (u32, u32, u32),
     /// By name, what is in force.
     limits: [Option<u32>; 3],
     tags: usize,
@@ -90,13 +92,13 @@ struct Model {
 }
 
 impl Model {
-    fn new(limits: [Option<u32>; 3], max: u32) -> Self {
-        let core = Core::new(Time::ZERO, 1, 7, settings(limits, max));
+    fn new(limits: [Option<u32>; 3], sizes: (u32, u32, u32)) -> Self {
+        let core = Core::new(Time::ZERO, 1, 7, settings(limits, sizes));
         let (now, waiting, places) = (Time::ZERO, Vec::new(), HashMap::new());
         Self {
             core,
             now,
-            max,
+            sizes,
             limits,
             tags: 0,
             waiting,
@@ -138,7 +140,7 @@ impl Model {
                         there <= limit as usize,
                         "nothing is dialed above an endpoint's limit"
                     );
-                    assert!(self.places.len() <= self.max as usize, "nor above the pool's");
+                    assert!(self.places.len() <= self.sizes.1 as usize, "nor above the pool's");
                 }
                 Action::Probe(_) | Action::Restore { .. } | Action::Close(_) => {}
             }
@@ -223,7 +225,7 @@ impl Model {
             Step::Load(place, load) => self.core.set_load(place, load),
             Step::Define(limits, replace) => {
                 self.limits = limits;
-                self.core.reconfigure(now, settings(limits, self.max), replace);
+                self.core.reconfigure(now, settings(limits, self.sizes), replace);
             }
         }
         self.absorb();
@@ -245,25 +247,55 @@ impl Model {
                 );
             }
         }
-        self.check_hope();
     }
 
-    /// Who asks for an endpoint that can be reached and has room does not wait for nothing: something is on its way,
-    /// is in use, or goes to make a place in the pool.
-    fn check_hope(&self) {
+    /// Lets everything that is under way end well, at once. It comes to rest, and then nobody waits who could be served.
+    fn rest(&mut self) {
+        let ends = [Step::DialEnds(0, None), Step::ProbeEnds(0, true), Step::Closed(0)];
+        let mut steps = 0;
+        for (state, end) in [
+            SessionState::Dialing,
+            SessionState::Probing,
+            SessionState::Closing,
+        ]
+        .iter()
+        .zip(&ends)
+        .cycle()
+        {
+            if self.pick(*state, 0).is_some() {
+                self.run(end);
+            } else if ends
+                .iter()
+                .zip([
+                    SessionState::Dialing,
+                    SessionState::Probing,
+                    SessionState::Closing,
+                ])
+                .all(|(_, state)| self.pick(state, 0).is_none())
+            {
+                break;
+            }
+            steps += 1;
+            assert!(steps < 300, "it comes to rest");
+        }
+        self.check_rest();
+    }
+
+    /// At rest everybody who waits for an endpoint that can be reached and has room waits for sessions that are in use,
+    /// there or all over the pool.
+    fn check_rest(&self) {
+        let total = self.places.len();
+        let idle = self.pick(SessionState::Idle, 0).is_some();
         for waiter in self.core.waiters(self.now).filter(|waiter| waiter.patient) {
             let Some(place) = waiter.place.filter(|place| !self.core.is_failing_at(*place)) else {
                 continue;
             };
             let there = self.places.values().filter(|other| **other == place).count();
-            let room = self.limit_of(place).is_some_and(|limit| there < limit as usize);
-            let dialing = self.pick(SessionState::Dialing, 0).is_some();
-            let probing = self.pick(SessionState::Probing, 0).is_some();
-            let closing = self.pick(SessionState::Closing, 0).is_some();
-            let leased = self.pick(SessionState::Leased, 0).is_some();
-            let resetting = self.pick(SessionState::Resetting, 0).is_some();
+            // What is held there may come free before a dial would end.
+            let room = there == 0 && self.core.cap_at(place) > 0;
+            let room = room && (total < self.sizes.1 as usize || idle);
             assert!(
-                !room || dialing || probing || closing || leased || resetting,
+                !room || self.core.next_deadline() < waiter.deadline,
                 "somebody waits for nothing"
             );
         }
@@ -293,14 +325,16 @@ proptest! {
     #[test]
     fn every_endpoint_keeps_its_rules_after_every_event(
         first in limits(),
-        max in 1..8_u32,
+        sizes in (0..4_u32, 1..8_u32, 0..8_u32),
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let mut model = Model::new(first, max);
+        let (min, max, max_idle) = sizes;
+        let mut model = Model::new(first, (min.min(max), max, max_idle.clamp(min.min(max), max)));
         model.absorb();
         for step in &steps {
             model.run(step);
         }
+        model.rest();
         model.wind_up();
     }
 }
