@@ -99,6 +99,7 @@ impl Wire {
     /// Queues a command; it leaves while [`Wire::token`] waits.
     pub(super) fn command<T: AsRef<[u8]>>(&mut self, args: &[T]) {
         resp::encode(args, &mut self.outgoing);
+        self.grown |= self.outgoing.capacity() > KEPT;
         self.account.queued(1);
     }
 

@@ -217,6 +217,19 @@ async fn memory_for_a_large_answer_or_command_is_given_back_after_the_call() {
         .0
         .unwrap();
     assert!(!session.wire.holds_much());
+    // Of the many names of a subscription that is refused, too.
+    let names: Vec<_> = (0..1000).map(|name| format!("{name:03000}")).collect();
+    let subscribe = operation("subscribe", &json!({ "channels": names, "count": 1 }));
+    let (mut subscriber, mut refusing, _fence) = dialed().await;
+    let answering = async {
+        until(&mut refusing, "0999\r\n").await;
+        refusing.write_all(b"-NOPERM subscribe\r\n").await.unwrap();
+        refusing.shutdown().await.unwrap();
+    };
+    tokio::join!(subscriber.execute(subscribe, &mut sink), answering)
+        .0
+        .unwrap_err();
+    assert!(!subscriber.wire.holds_much());
     // Of an answer that nobody took, too.
     dropped(&mut session, &mut peer, "RANDOMKEY").await;
     let large = format!("$1000000\r\n{}\r\n", "x".repeat(1_000_000));
