@@ -47,9 +47,19 @@ impl Account {
         self.expected -= std::mem::take(&mut self.unsent);
     }
 
-    /// The command whose reply was to come next has been answered by pushes, and has no reply.
-    pub(super) const fn answered_by_pushes(&mut self) {
-        self.expected = self.expected.saturating_sub(1);
+    /// A command of which something was written has not been answered yet.
+    pub(super) const fn is_awaiting(&self) -> bool {
+        self.expected > self.unsent
+    }
+
+    /// The command whose reply was to come next has been answered, by that or by pushes.
+    pub(super) fn answered(&mut self) -> Result<(), WireError> {
+        // One too many would be taken for the answer to another call, or to what was never sent.
+        if !self.is_awaiting() {
+            return Err(WireError::malformed("an answer to nothing"));
+        }
+        self.expected -= 1;
+        Ok(())
     }
 
     /// Replies still to come.
@@ -126,11 +136,6 @@ impl Account {
         if std::mem::take(&mut self.pushing) {
             return Ok(());
         }
-        // One too many would be taken for the answer to another call, or to what was never sent.
-        if self.expected <= self.unsent {
-            return Err(WireError::malformed("an answer to nothing"));
-        }
-        self.expected -= 1;
-        Ok(())
+        self.answered()
     }
 }

@@ -188,7 +188,7 @@ impl Session for RedisSession {
     }
 
     fn cleanliness(&self) -> Cleanliness {
-        if self.wire.is_broken() || self.outdated || self.wire.expected() > 0 {
+        if self.wire.is_broken() || self.outdated || !self.wire.is_settled() {
             Cleanliness::Broken
         } else if self.dirty || self.subscribed {
             Cleanliness::Dirty

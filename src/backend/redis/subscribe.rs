@@ -1,12 +1,15 @@
 //! Pub/sub: messages as they come, until enough have come or the caller goes.
 //!
 //! In RESP3 everything about subscriptions is a push: a command about them is answered by one for each of its channels,
-//! or refused as a whole.
+//! or refused as a whole. A server that ends a subscription by itself says the same, and may refuse the command that
+//! was to end it. So behind the last command stands a question with a text of its own, and nothing but that text proves
+//! that everything before it has been answered.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost_types::{Struct, Value, value::Kind as Shown};
+use uuid::Uuid;
 
 use super::{
     command::Nature,
@@ -30,14 +33,16 @@ enum Heard {
     /// A push: its kind, and what belongs to it.
     Push(Vec<Bytes>),
     /// The answer to a command, or why it was refused.
-    Answer(Result<(), Bytes>),
+    Answer(Result<Bytes, Bytes>),
 }
 
 /// What the server has not answered yet.
-enum Owed {
+enum Owed<'a> {
     Pong,
-    /// So many pushes of this kind, or a refusal.
-    Pushes(&'static str, usize),
+    /// A push of this kind for each of these channels, in their order, or a refusal.
+    Pushes(&'static str, &'a [String]),
+    /// This text, and nothing else: the end of it all.
+    End(String),
 }
 
 /// Channels of one kind.
@@ -59,15 +64,17 @@ impl Drop for Silence {
 /// A subscription, while its call runs. Dropped, it leaves the end of it all to the end of its connection.
 struct Subscription<'a> {
     session: &'a mut RedisSession,
+    wanted: &'a Channels,
     silence: Silence,
     /// In the order of the commands.
-    owed: VecDeque<Owed>,
+    owed: VecDeque<Owed<'a>>,
     refused: Option<Bytes>,
 }
 
 impl RedisSession {
     /// Emits a JSON object for each message: `channel`, `payload`, and `pattern` or `sharded`. Everything is
-    /// unsubscribed at the end.
+    /// unsubscribed at the end; if that cannot be proven, the call has its messages all the same, and the connection
+    /// is of no more use.
     pub(super) async fn subscribe(
         &mut self,
         wanted: &Channels,
@@ -85,11 +92,14 @@ impl RedisSession {
         self.speak_resp3().await?;
         self.subscribed = true;
         let count = if wanted.count == 0 { u64::MAX } else { wanted.count };
-        let left = Subscription::of(self).run(wanted, count, sink).await;
-        if left.is_err() {
+        let mut subscription = Subscription::to(wanted, self);
+        let heard = subscription.run(count, sink).await;
+        let ended = heard.is_ok() && subscription.leave().await.is_ok();
+        drop(subscription);
+        if !ended {
             self.wire.break_off();
         }
-        let (left, refused) = left?;
+        let (left, refused) = heard?;
         self.subscribed = false;
         let Some(text) = refused else {
             return Ok(Completion::default());
@@ -122,25 +132,21 @@ impl RedisSession {
 }
 
 impl<'a> Subscription<'a> {
-    fn of(session: &'a mut RedisSession) -> Self {
+    fn to(wanted: &'a Channels, session: &'a mut RedisSession) -> Self {
         Self {
             silence: Silence(Arc::clone(session.wire.fence())),
             session,
+            wanted,
             owed: VecDeque::new(),
             refused: None,
         }
     }
 
-    /// Runs from the first command to the last; says how many messages are left to come, and whether a command that
-    /// subscribes was refused.
-    async fn run(
-        mut self,
-        wanted: &Channels,
-        count: u64,
-        sink: &mut Sink,
-    ) -> Result<(u64, Option<Bytes>), CallError> {
+    /// Runs until there are enough messages; says how many are left to come, and whether a command that subscribes was
+    /// refused.
+    async fn run(&mut self, count: u64, sink: &mut Sink) -> Result<(u64, Option<Bytes>), CallError> {
         let mut left = count;
-        for group in groups(wanted) {
+        for group in groups(self.wanted) {
             self.ask(group.join, group.channels);
         }
         let mut confirmed = false;
@@ -151,43 +157,53 @@ impl<'a> Subscription<'a> {
             }
             if !confirmed && self.owed.is_empty() && self.refused.is_none() {
                 confirmed = true;
-                let subscribed = Event::Progress(subscribed(wanted));
+                let subscribed = Event::Progress(subscribed(self.wanted));
                 sink.send(subscribed).await.map_err(CallError::Sink)?;
             }
         }
-        // What else was refused by now is refused for the same reason: a reset proves what is left.
-        let refused = self.refused.take();
-        for group in groups(wanted) {
-            self.ask(group.leave, group.channels);
-        }
-        while !self.owed.is_empty() {
-            self.next().await?;
-        }
-        self.session.dirty |= self.refused.is_some();
-        Ok((left, refused))
+        Ok((left, self.refused.take()))
     }
 
-    fn ask(&mut self, verb: &'static str, channels: &[String]) {
+    /// Leaves everything, and proves that the server has nothing more to say of it.
+    async fn leave(&mut self) -> Result<(), CallError> {
+        for group in groups(self.wanted) {
+            self.ask(group.leave, group.channels);
+        }
+        let end = Uuid::new_v4().to_string();
+        self.session.wire.command(&["PING", &end]);
+        self.owed.push_back(Owed::End(end));
+        while !self.owed.is_empty() {
+            let message = self.next().await?;
+            if message.is_some() && matches!(self.owed.front(), Some(Owed::End(_))) {
+                return Err(nonsense());
+            }
+        }
+        // What else was refused by now is refused for the same reason: a reset proves what is left.
+        self.session.dirty |= self.refused.is_some();
+        Ok(())
+    }
+
+    fn ask(&mut self, verb: &'static str, channels: &'a [String]) {
         let command: Vec<&str> = [verb]
             .into_iter()
             .chain(channels.iter().map(String::as_str))
             .collect();
         self.session.wire.command(&command);
-        self.owed.push_back(Owed::Pushes(verb, channels.len()));
+        self.owed.push_back(Owed::Pushes(verb, channels));
     }
 
     /// Takes what comes next; if it is a message, it is given.
     async fn next(&mut self) -> Result<Option<String>, CallError> {
         match self.hear().await? {
             Heard::Push(parts) => {
-                let kind = parts.first().map_or(&b""[..], |kind| kind);
-                if self.is_owed(kind) {
+                if self.is_owed(&parts)? {
                     return Ok(None);
                 }
-                if kind.ends_with(b"unsubscribe") {
-                    return Err(ended(&parts));
+                match parts.first() {
+                    Some(kind) if kind.ends_with(b"unsubscribe") => Err(ended(&parts)),
+                    Some(kind) if kind.ends_with(b"subscribe") => Err(nonsense()),
+                    _ => Ok(message(&parts)),
                 }
-                Ok(message(&parts))
             }
             Heard::Answer(answer) => match (self.owed.pop_front(), answer) {
                 // Whoever refuses to answer is there: a server that is busy, or one whose user may not ask.
@@ -196,25 +212,31 @@ impl<'a> Subscription<'a> {
                     self.refused.get_or_insert(text);
                     Ok(None)
                 }
-                (Some(Owed::Pushes(..)) | None, _) => Err(nonsense()),
+                (Some(Owed::End(end)), Ok(text)) if *text == *end.as_bytes() => Ok(None),
+                (Some(Owed::Pushes(..) | Owed::End(_)) | None, _) => Err(nonsense()),
             },
         }
     }
 
-    /// Whether a push of this kind belongs to the answer that comes next; it is noted.
-    fn is_owed(&mut self, kind: &[u8]) -> bool {
-        let Some(Owed::Pushes(verb, left)) = self.owed.front_mut() else {
-            return false;
+    /// Whether a push is the next part of the answer that comes next; it is noted. What was not written yet has no
+    /// answer: then the server says it by itself.
+    fn is_owed(&mut self, push: &[Bytes]) -> Result<bool, CallError> {
+        let Some(Owed::Pushes(verb, channels)) = self.owed.front_mut() else {
+            return Ok(false);
         };
-        if !kind.eq_ignore_ascii_case(verb.as_bytes()) {
-            return false;
+        let ([kind, channel, ..], Some((next, rest))) = (push, channels.split_first()) else {
+            return Ok(false);
+        };
+        let same = kind.eq_ignore_ascii_case(verb.as_bytes()) && **channel == *next.as_bytes();
+        if !same || !self.session.wire.is_awaiting() {
+            return Ok(false);
         }
-        *left -= 1;
-        if *left == 0 {
+        *channels = rest;
+        if rest.is_empty() {
             self.owed.pop_front();
-            self.session.wire.answered_by_pushes();
+            self.session.wire.answered_by_pushes().map_err(lost)?;
         }
-        true
+        Ok(true)
     }
 
     /// Waits for what comes next. While nothing does, and nothing is owed, silence is no stall, and the server is asked
@@ -237,7 +259,7 @@ impl<'a> Subscription<'a> {
         self.silence.0.set_at_rest(false);
         match token {
             Token::Open(Kind::Push, count) => Ok(Heard::Push(self.session.push(count).await?)),
-            Token::Text(_) => Ok(Heard::Answer(Ok(()))),
+            Token::Text(text) => Ok(Heard::Answer(Ok(text))),
             Token::Error(text) => Ok(Heard::Answer(Err(text))),
             _ => Err(nonsense()),
         }

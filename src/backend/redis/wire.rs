@@ -111,8 +111,14 @@ impl Wire {
     }
 
     /// The command whose reply was to come next has been answered by pushes, and has no reply.
-    pub(super) const fn answered_by_pushes(&mut self) {
-        self.account.answered_by_pushes();
+    pub(super) fn answered_by_pushes(&mut self) -> Result<(), WireError> {
+        let answered = self.account.answered();
+        answered.map_err(|error| self.fail(error))
+    }
+
+    /// A command of which something was written has not been answered yet.
+    pub(super) const fn is_awaiting(&self) -> bool {
+        self.account.is_awaiting()
     }
 
     /// Whose bytes it carries.
@@ -150,9 +156,19 @@ impl Wire {
         self.broken = true;
     }
 
-    /// Nothing is owed, half read, or there unasked.
+    /// Nothing is owed, half read, there unasked, or still to be written.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.expected() == 0 && !self.is_within() && self.incoming.is_empty()
+        self.is_settled() && !self.is_within() && self.incoming.is_empty()
+    }
+
+    /// Nothing is owed, or still to be written: what is there unasked may be a push.
+    pub(super) fn is_settled(&self) -> bool {
+        self.expected() == 0 && self.is_written()
+    }
+
+    /// Nothing is queued, or may sit in TLS.
+    fn is_written(&self) -> bool {
+        self.outgoing.is_empty() && !self.begun
     }
 
     /// Some of the next reply is here: the server has done that command.
@@ -191,6 +207,9 @@ impl Wire {
         }
         if self.expected() > 0 || self.is_within() {
             return Err(self.fail(WireError::malformed("an earlier answer that was not read")));
+        }
+        if !self.is_written() {
+            return Err(self.fail(WireError::malformed("an earlier command that was not written")));
         }
         let wait = std::mem::take(&mut self.arrived);
         // The runtime that it has moved to hears of what arrived in a moment.
@@ -304,7 +323,7 @@ impl Wire {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         // TLS may have taken everything, and the socket not yet.
-        if self.outgoing.is_empty() && !self.begun {
+        if self.is_written() {
             return Poll::Ready(Ok(()));
         }
         while !self.outgoing.is_empty() {

@@ -3,8 +3,8 @@
 use serde_json::json;
 use sublet::proto::event::Event;
 
-use super::{Stage, begin_stream, items, next};
-use crate::support::{calls::*, redis::Server};
+use super::{RedisBackend, Stage, begin_stream, definition, items, next, words};
+use crate::support::{app::App, calls::*, redis::Server};
 
 /// Names of channels are the whole server's.
 fn channel(stage: &Stage) -> String {
@@ -145,4 +145,40 @@ async fn a_channel_that_the_user_may_not_hear_is_refused_and_nothing_is_left() {
     );
     stage.until(1, &["sub=0 ", "psub=0 "]).await;
     assert_eq!(stage.run("ECHO mine").await.unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn a_shard_that_moves_with_the_last_message_leaves_nothing_to_the_next_caller() {
+    let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = bus.local_addr().unwrap().port();
+    drop(bus);
+    let settings = format!("--cluster-enabled yes --cluster-require-full-coverage no --cluster-port {port}");
+    let server = Server::start_with(&settings, |_| {});
+    let mut admin = server.connect().await;
+    assert_eq!(admin.run("CLUSTER ADDSLOTSRANGE 0 16383").await, "OK");
+    // A node takes a moment to find that it is a cluster.
+    while admin.run("SET a another").await != "OK" {}
+    let slot = admin.run("CLUSTER KEYSLOT ch").await;
+    let app = App::start().await;
+    create(
+        &app.address,
+        "cache",
+        definition(&server, 1, RedisBackend::default()),
+    )
+    .await;
+    let mut broker = broker(&app.address);
+    let params = json!({ "sharded": ["ch"], "count": 1 }).to_string();
+    let mut stream = begin_stream(&mut broker, one_shot("cache", "subscribe", &params)).await;
+    assert!(matches!(next(&mut stream).await.unwrap(), Event::Progress(_)));
+    // One write of the server's brings both.
+    admin.run("MULTI").await;
+    admin.run("SPUBLISH ch x").await;
+    admin.run(&format!("CLUSTER DELSLOTS {slot}")).await;
+    assert_eq!(admin.run("EXEC").await, json!([1, "OK"]));
+    assert!(matches!(next(&mut stream).await.unwrap(), Event::JsonText(_)));
+    assert!(matches!(next(&mut stream).await.unwrap(), Event::End(_)));
+    for (command, answer) in [("SET a own", "\"OK\""), ("GET a", "\"own\"")] {
+        let call = one_shot("cache", "command", &words(command).to_string());
+        assert_eq!(execute(&mut broker, call).await.unwrap(), answer, "{command}");
+    }
 }

@@ -240,6 +240,16 @@ async fn memory_for_a_large_answer_or_command_is_given_back_after_the_call() {
 }
 
 #[tokio::test]
+async fn a_session_with_bytes_that_were_never_written_is_not_handed_on() {
+    let (mut session, _peer, fence) = dialed().await;
+    session.wire.queue(b"another's", 0);
+    assert_eq!(session.cleanliness(), Cleanliness::Broken);
+    let mut sink = Sink::collect(1000);
+    session.execute(get(), &mut sink).await.unwrap_err();
+    assert_eq!(fence.sent(), 0);
+}
+
+#[tokio::test]
 async fn a_transaction_that_a_dropped_call_began_or_ended_is_remembered() {
     let atomic = || operation("pipeline", &json!({ "commands": [["GET", "k"]], "atomic": true }));
     let multi = ("MULTI", "+OK");

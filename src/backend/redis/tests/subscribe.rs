@@ -23,7 +23,7 @@ use crate::{
 /// Nothing takes so many seconds.
 const LONG: u32 = 10_000;
 
-/// A subscription to the channel `c`, up to its first message.
+/// A subscription to the channel `c`, sharded or not, up to its first message.
 struct Subscribed {
     call: JoinHandle<(Result<Completion, CallError>, Box<dyn Session>)>,
     fence: Arc<Fence>,
@@ -36,7 +36,9 @@ struct Subscribed {
 fn well(args: &[String]) -> String {
     let verb = args[0].to_ascii_lowercase();
     match verb.as_str() {
-        "ping" => "+PONG\r\n".to_owned(),
+        "ping" => args.get(1).map_or("+PONG\r\n".to_owned(), |text| {
+            format!("${}\r\n{text}\r\n", text.len())
+        }),
         "reset" => "+RESET\r\n".to_owned(),
         "get" => "+own\r\n".to_owned(),
         _ => args[1..]
@@ -46,9 +48,30 @@ fn well(args: &[String]) -> String {
     }
 }
 
+/// The same of a server that says with the last message that the shard has moved, and refuses what comes then.
+fn moving(args: &[String]) -> String {
+    match args[0].as_str() {
+        "SSUBSCRIBE" => [&well(args), SHARD_MESSAGE, SHARD_END].concat(),
+        "SUNSUBSCRIBE" => "-CLUSTERDOWN Hash slot not served\r\n".to_owned(),
+        _ => well(args),
+    }
+}
+
 impl Subscribed {
     /// On a server that gives these answers.
-    async fn to(mut answers: impl FnMut(&[String]) -> String + Send + 'static) -> Self {
+    async fn to(answers: impl FnMut(&[String]) -> String + Send + 'static) -> Self {
+        Self::with("channels", answers).await
+    }
+
+    /// The same to a shard channel, which a server may end by itself.
+    async fn to_shard(answers: impl FnMut(&[String]) -> String + Send + 'static) -> Self {
+        Self::with("sharded", answers).await
+    }
+
+    async fn with(
+        channels: &'static str,
+        mut answers: impl FnMut(&[String]) -> String + Send + 'static,
+    ) -> Self {
         let (mut session, mut peer, fence) = session().await;
         let (unasked, mut said) = mpsc::unbounded_channel::<&str>();
         let pings = Arc::new(AtomicUsize::new(0));
@@ -71,7 +94,7 @@ impl Subscribed {
         });
         let call = tokio::spawn(async move {
             let mut sink = Sink::collect(1000);
-            let subscribe = operation("subscribe", &json!({ "channels": ["c"], "count": 1 }));
+            let subscribe = operation("subscribe", &json!({ channels: ["c"], "count": 1 }));
             let ended = session.execute(subscribe, &mut sink).await;
             (ended, session)
         });
@@ -101,6 +124,8 @@ impl Subscribed {
 }
 
 const MESSAGE: &str = ">3\r\n+message\r\n+c\r\n+x\r\n";
+const SHARD_MESSAGE: &str = ">3\r\n+smessage\r\n+c\r\n+x\r\n";
+const SHARD_END: &str = ">3\r\n+sunsubscribe\r\n+c\r\n:0\r\n";
 
 /// What the session says, command by command.
 #[derive(Default)]
@@ -195,7 +220,11 @@ async fn a_user_who_may_not_ping_subscribes_all_the_same() {
     subscribed.says(MESSAGE);
     let (ended, session) = subscribed.end().await;
     ended.unwrap();
-    assert_eq!(session.cleanliness(), Cleanliness::Clean);
+    assert_eq!(
+        session.cleanliness(),
+        Cleanliness::Broken,
+        "nothing marks the end"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,5 +265,90 @@ async fn a_subscription_that_the_server_ends_is_lost() {
         matches!(&error, CallError::Lost { message, .. } if message.contains("`c`")),
         "{error:?}"
     );
+    assert_eq!(session.cleanliness(), Cleanliness::Broken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_not_asked_for_yet_is_no_answer() {
+    let subscribed = Subscribed::to_shard(moving).await;
+    let (ended, session) = subscribed.end().await;
+    ended.unwrap();
+    assert_eq!(session.cleanliness(), Cleanliness::Broken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_subscription_is_left_to_a_call_that_is_never_sent() {
+    let subscribed = Subscribed::to_shard(moving).await;
+    let fence = Arc::clone(&subscribed.fence);
+    let (ended, mut session) = subscribed.end().await;
+    ended.unwrap();
+    fence.shut();
+    let mut sink = Sink::collect(1000);
+    let get = operation("command", &json!({ "args": ["GET", "k"] }));
+    session.execute(get, &mut sink).await.unwrap_err();
+    fence.open(2);
+    session.settle().await.unwrap_err();
+    assert_eq!(session.cleanliness(), Cleanliness::Broken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_behind_an_end_that_came_unasked_is_left_to_nobody() {
+    let subscribed = Subscribed::to_shard(|args| match args[0].as_str() {
+        // The slot moves before the command arrives, which is then refused.
+        "PING" => format!("-CLUSTERDOWN Hash slot not served\r\n{}", well(args)),
+        _ => well(args),
+    })
+    .await;
+    subscribed.says(SHARD_MESSAGE);
+    let (ended, session) = subscribed.end().await;
+    ended.unwrap();
+    assert_eq!(session.cleanliness(), Cleanliness::Broken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_may_not_be_left_is_for_a_reset_to_end() {
+    let subscribed = Subscribed::to(|args| match args[0].as_str() {
+        "UNSUBSCRIBE" => "-NOPERM unsubscribe\r\n".to_owned(),
+        _ => well(args),
+    })
+    .await;
+    subscribed.says(MESSAGE);
+    let (ended, session) = subscribed.end().await;
+    ended.unwrap();
+    assert_eq!(session.cleanliness(), Cleanliness::Dirty);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_answer_to_its_own_question_marks_the_end_of_a_subscription() {
+    for wrong in [
+        "-MOVED 1 127.0.0.1:1\r\n",
+        "+PONG\r\n",
+        "$-1\r\n",
+        ":1\r\n",
+        ">3\r\n+unsubscribe\r\n+c\r\n:0\r\n",
+        MESSAGE,
+    ] {
+        let subscribed = Subscribed::to(move |args| match args[0].as_str() {
+            "PING" => format!("{wrong}{}", well(args)),
+            _ => well(args),
+        })
+        .await;
+        subscribed.says(MESSAGE);
+        let (ended, session) = subscribed.end().await;
+        ended.unwrap();
+        assert_eq!(session.cleanliness(), Cleanliness::Broken, "{wrong:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_about_another_channel_answers_nothing() {
+    let subscribed = Subscribed::to(|args| match args[0].as_str() {
+        "UNSUBSCRIBE" => ">3\r\n+unsubscribe\r\n+another\r\n:0\r\n".to_owned(),
+        _ => well(args),
+    })
+    .await;
+    subscribed.says(MESSAGE);
+    let (ended, session) = subscribed.end().await;
+    ended.unwrap();
     assert_eq!(session.cleanliness(), Cleanliness::Broken);
 }
