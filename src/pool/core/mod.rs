@@ -1,6 +1,6 @@
 //! The pool's rules as a state machine: events and the time in, actions out. No async, no I/O, no clock, no
-//! randomness but what follows from a seed. A file for each kind of event: asking (granting), opening, closing,
-//! upkeep, control; one for the choice between endpoints (balancing); and one for each thing it keeps: sessions,
+//! randomness but what follows from a seed. A file for each kind of event: asking (granting), opening, probing,
+//! closing, upkeep, control; one for the choice between endpoints (balancing); and one for each thing it keeps: sessions,
 //! waiters, places, dialing, counters.
 //!
 //! Invariants after every event: the counts of the states add up to the sessions there are; nothing is dialed above
@@ -17,6 +17,7 @@ mod granting;
 mod histogram;
 mod opening;
 mod places;
+mod probing;
 mod random;
 mod sessions;
 mod upkeep;
