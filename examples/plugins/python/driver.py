@@ -49,9 +49,10 @@ class Driver(rpc.DriverServiceServicer):
         return self.about
 
     def Connect(self, request, context):
-        session = self.sessions[request.session_id] = Session()
+        session = Session()
         try:
-            with session.busy:
+            with session.busy:  # Before a Disconnect can find it: that one waits then.
+                self.sessions[request.session_id] = session
                 session.device = self.device(request)
         except Refused as why:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(why))

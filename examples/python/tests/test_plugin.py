@@ -5,7 +5,9 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from sublet_client import BackendError
@@ -49,3 +51,35 @@ def test_the_driver_passes_the_kit(sublet, press, driver):
     done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
     assert "0 failed, 0 skipped" in done.stdout
+
+
+class Overtaken(dict):
+    """Sessions that a Disconnect finds as soon as they are there, and ends before anything else if it can."""
+
+    def __setitem__(self, name, session):
+        super().__setitem__(name, session)
+        self.ending = threading.Thread(target=self.disconnect, args=(SimpleNamespace(session_id=name), None))
+        self.ending.start()
+        if not session.busy.locked():
+            self.ending.join()
+
+
+def test_a_connect_that_its_disconnect_overtakes_leaves_no_device_open(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples/plugins/python")
+    from driver import Driver
+
+    opened = []
+
+    class Device:
+        def __init__(self, request):
+            opened.append(self)
+
+        def close(self):
+            opened.remove(self)
+
+    driver = Driver({}, Device)
+    driver.sessions = Overtaken()
+    driver.sessions.disconnect = driver.Disconnect
+    driver.Connect(SimpleNamespace(session_id="one"), SimpleNamespace(is_active=lambda: False))
+    driver.sessions.ending.join()
+    assert (opened, driver.sessions) == ([], {})
