@@ -170,11 +170,12 @@ func (s *service) answered(answer *pb.Answer) *pb.ExecuteResponse {
 	return &pb.ExecuteResponse{InstanceId: s.about.InstanceId, Outcome: &pb.ExecuteResponse_Answer{Answer: answer}}
 }
 
-// failed is the end of a call that was refused; any other error is a status, which loses the session.
+// failed is the end of a call that was refused; any other error is the status UNKNOWN, which loses the session. A code
+// of the device's own, such as a gRPC client's, would say something else of this call.
 func (s *service) failed(err error) (*pb.ExecuteResponse, error) {
 	var refused Refused
 	if !errors.As(err, &refused) {
-		return nil, err
+		return nil, status.Error(codes.Unknown, err.Error())
 	}
 	told := &pb.Error{Message: err.Error(), GrpcCode: int32(codes.InvalidArgument), Executed: pb.Executed_EXECUTED_NO}
 	return &pb.ExecuteResponse{InstanceId: s.about.InstanceId, Outcome: &pb.ExecuteResponse_Error{Error: told}}, nil
