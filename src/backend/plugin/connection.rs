@@ -30,9 +30,13 @@ use crate::backend::{
 
 /// What a driver may send of one call before the broker has read it: some events, so that a quick driver need not wait
 /// for every one of them.
-const STREAM_WINDOW: u32 = 256 * 1024;
+pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for the connection: more, so that a call which nobody reads cannot hold back a Cancel's answer.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What frames in a stream's window that nobody has read yet may cost in h2's books, which count a small one as 256 bytes
+/// and end the connection beyond: the whole window in frames of one byte. So a caller who reads slowly pauses a driver
+/// that yields small items.
+const MAX_OVERHEAD: usize = 256 * STREAM_WINDOW as usize;
 /// An answer's headers and trailers.
 const MAX_HEADERS: u32 = 16 * 1024;
 /// Bytes of one call's input that h2 holds before the driver takes them.
@@ -78,6 +82,7 @@ impl Connection {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .data_frame_budget(MAX_OVERHEAD)
             .max_header_list_size(MAX_HEADERS)
             .max_send_buffer_size(SEND_BUFFER)
             .handshake::<_, Bytes>(gate)

@@ -1,7 +1,7 @@
 //! Follows HTTP/2's frames in a stream of bytes, just far enough to know whose they are and which streams end.
 
 /// A frame's header: RFC 9113, section 4.1.
-const HEADER: usize = 9;
+pub(super) const HEADER: usize = 9;
 /// What a client writes before its first frame: RFC 9113, section 3.4.
 const PREFACE: usize = 24;
 const DATA: u8 = 0;
@@ -125,7 +125,7 @@ impl Frames {
 }
 
 /// A frame's header.
-struct Head {
+pub(super) struct Head {
     length: usize,
     kind: u8,
     flags: u8,
@@ -133,7 +133,7 @@ struct Head {
 }
 
 impl Head {
-    fn read(header: [u8; HEADER]) -> Self {
+    pub(super) fn read(header: [u8; HEADER]) -> Self {
         let [a, b, c, kind, flags, stream @ ..] = header;
         Self {
             length: usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c),
@@ -141,6 +141,16 @@ impl Head {
             flags,
             stream: u32::from_be_bytes(stream) & 0x7fff_ffff,
         }
+    }
+
+    /// Bytes of its payload.
+    pub(super) const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it is empty DATA that ends no stream.
+    pub(super) const fn says_nothing(&self) -> bool {
+        self.kind == DATA && self.length == 0 && self.stream != 0 && !self.ends_stream()
     }
 
     const fn ends_stream(&self) -> bool {

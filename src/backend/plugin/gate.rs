@@ -17,7 +17,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{frames::Frames, wire::Wire};
+use super::{frames::Frames, sieve::Sieve, wire::Wire};
 use crate::backend::{Line, carrier::Carrier};
 
 /// What a connection's task has written, as its owner sees it.
@@ -74,19 +74,21 @@ pub(super) struct Gate {
     outgoing: Arc<Outgoing>,
     ours: Frames,
     theirs: Frames,
+    sieve: Sieve,
     /// TLS may hold back something of a stream.
     held_back: bool,
 }
 
 impl Gate {
     /// What passes counts at `pass`, the session's fence.
-    pub(super) const fn new(carrier: Carrier<Wire>, pass: Line, outgoing: Arc<Outgoing>) -> Self {
+    pub(super) fn new(carrier: Carrier<Wire>, pass: Line, outgoing: Arc<Outgoing>) -> Self {
         Self {
             carrier,
             pass,
             outgoing,
             ours: Frames::of_client(),
             theirs: Frames::of_server(),
+            sieve: Sieve::new(),
             held_back: false,
         }
     }
@@ -121,7 +123,7 @@ impl AsyncRead for Gate {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.carrier).poll_read(cx, buf))?;
+        ready!(this.sieve.poll_read(&mut this.carrier, cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
         this.theirs.pass(read);
         this.pass.fence().note_received(read.len() as u64);

@@ -14,6 +14,7 @@ mod fault;
 mod frames;
 mod gate;
 mod session;
+mod sieve;
 mod wire;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! A session whose driver's side is held still in the middle of a call.
 
+mod scripted;
+
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -132,16 +134,23 @@ async fn serve(socket: UnixStream) {
             }
             .encode_to_vec(),
         };
-        let mut framed = BytesMut::new();
-        framed.put_u8(0);
-        framed.put_u32(u32::try_from(message.len()).unwrap());
-        framed.put_slice(&message);
         let head = Response::builder().header("content-type", "application/grpc");
         let mut stream = respond.send_response(head.body(()).unwrap(), false).unwrap();
-        stream.send_data(framed.freeze(), false).unwrap();
-        let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
-        stream.send_trailers(trailers).unwrap();
+        stream.send_data(framed(&message), false).unwrap();
+        stream.send_trailers(status("0")).unwrap();
     }
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::new();
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.len()).unwrap());
+    framed.put_slice(message);
+    framed.freeze()
+}
+
+fn status(code: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([("grpc-status".parse().unwrap(), code.parse().unwrap())])
 }
 
 fn load(bytes: usize) -> Operation {
