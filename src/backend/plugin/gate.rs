@@ -124,9 +124,9 @@ impl AsyncRead for Gate {
         let this = &mut *self;
         let before = buf.filled().len();
         ready!(this.sieve.poll_read(&mut this.carrier, cx, buf))?;
-        let read = buf.filled().get(before..).unwrap_or_default();
-        this.theirs.pass(read);
-        this.pass.fence().note_received(read.len() as u64);
+        let of_streams = this.theirs.pass(buf.filled().get(before..).unwrap_or_default());
+        // The connection's own frames are no progress: a driver may ping for as long as its call hangs.
+        this.pass.fence().note_received(of_streams as u64);
         Poll::Ready(Ok(()))
     }
 }
@@ -240,5 +240,17 @@ mod tests {
         gate.flush().await.unwrap();
         outgoing.when_written(1).await;
         assert!(outgoing.has_written(1));
+    }
+
+    #[tokio::test]
+    async fn a_drivers_pings_are_no_progress_and_its_streams_frames_are() {
+        let (mut gate, fence, mut peer) = gate().await;
+        let (before, ping, data) = (fence.progress(), frame(PING, 0, 0, 8), frame(0, 0, 1, 30));
+        peer.write_all(&ping).await.unwrap();
+        gate.read_exact(&mut [0; 17]).await.unwrap();
+        assert_eq!(fence.progress(), before);
+        peer.write_all(&data).await.unwrap();
+        gate.read_exact(&mut [0; 39]).await.unwrap();
+        assert_eq!(fence.progress(), before + 39);
     }
 }
