@@ -65,8 +65,8 @@ pub trait Backend: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>>;
 
     /// Ends what a dial that failed, or was dropped, may have left open at the peer: most kinds leave nothing but a
-    /// socket, which is closed by then. Called after each such dial, with its fence still open; the slot counts until it
-    /// returns. The pool bounds the time by `timeouts.close`, and drops the future when it has passed.
+    /// socket, which is closed by then. Called after each such dial. Its fence is open, unless the session was closed
+    /// before or is meanwhile. The slot counts until this returns. The pool bounds the time by `timeouts.close`, and drops the future when it has passed.
     fn withdraw(&self, _fence: Arc<Fence>) -> BoxFuture<'static, ()> {
         async {}.boxed()
     }

@@ -49,13 +49,21 @@ struct Begun {
 
 impl Begun {
     /// Goes behind the Connect on its own connection first: the driver has been told of the Connect's end by the time
-    /// this comes, whatever its threads do. If the connection has broken, its end tells the driver.
+    /// this comes, whatever its threads do. If the connection has broken, its end tells the driver; so it does if the
+    /// fence is shut, behind which nothing more can be written on it.
     async fn disconnect(mut self) {
         let request = DisconnectRequest {
             session_id: self.id.clone(),
         };
-        let answer: Result<DisconnectResponse, Fault> = self.connection.ask("Disconnect", &request).await;
-        if matches!(answer, Err(Fault::Broken { .. })) {
+        let asked = self
+            .connection
+            .ask::<_, DisconnectResponse>("Disconnect", &request);
+        let untold = tokio::select! {
+            biased;
+            () = self.fence.when_shut() => true,
+            answer = asked => matches!(answer, Err(Fault::Broken { .. })),
+        };
+        if untold {
             self.connection.cut();
             // A driver that cannot be told is gone, and what it had with it.
             disconnect(&self.target, None, self.id).await.ok();

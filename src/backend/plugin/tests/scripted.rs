@@ -188,3 +188,39 @@ async fn frames_that_say_nothing_cost_no_session() {
     let mut sink = Sink::collect(MAX_MESSAGE);
     session.execute(load(1), &mut sink).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_failed_dial_may_have_left_is_withdrawn_behind_a_shut_fence() {
+    let driver = Scripted::start(Manner::ConnectFails);
+    let (backend, fence, dialed) = driver.dial().await;
+    dialed.unwrap_err();
+    fence.shut();
+    let mut withdrawing = backend.withdraw(fence);
+    let mut turns = 0;
+    while futures_util::poll!(&mut withdrawing).is_pending() {
+        assert!(turns < TURNS, "it waits for the fence");
+        yield_now().await;
+        turns += 1;
+    }
+    assert_eq!(*driver.disconnects.borrow(), 1);
+}
+
+#[tokio::test]
+async fn fence_that_is_shut_while_a_dial_is_withdrawn_leaves_the_withdrawing_a_new_connection() {
+    let mut driver = Scripted::start(Manner::FirstDisconnectHangs);
+    let (backend, fence, dialed) = driver.dial().await;
+    dialed.unwrap_err();
+    let mut withdrawing = backend.withdraw(Arc::clone(&fence));
+    tokio::select! {
+        () = &mut withdrawing => panic!("it is not answered"),
+        asked = driver.disconnects.wait_for(|count| *count == 1) => assert_eq!(*asked.unwrap(), 1),
+    }
+    fence.shut();
+    let mut turns = 0;
+    while futures_util::poll!(&mut withdrawing).is_pending() {
+        assert!(turns < TURNS, "it waits for the fence");
+        yield_now().await;
+        turns += 1;
+    }
+    assert_eq!(*driver.disconnects.borrow(), 2);
+}
