@@ -29,7 +29,7 @@ fn skipped() -> Checked {
 async fn ended(subject: &Subject, sending: &mut Sending, first_is_enough: bool) -> Option<String> {
     let watch = async {
         loop {
-            let next = sending.exchange.receiving.next::<ExecuteStreamResponse>();
+            let next = sending.next::<ExecuteStreamResponse>();
             match next.await {
                 Ok(Some(ExecuteStreamResponse { event: Some(event) }))
                     if sending.streaming && !matches!(event, Event::End(_)) =>

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+use prost::Message;
+
 use super::{report::Took, subject::Subject};
 use crate::{
-    backend::plugin::{Connection, Course, Exchange, Fault, MAX_MESSAGE},
+    backend::plugin::{Connection, Course, Exchange, Fault, MAX_MESSAGE, frame},
     proto::plugin::{
         Answer, Call, CancelRequest, CancelResponse, CheckRequest, CheckResponse, Error, Example,
         ExecuteRequest, ExecuteResponse, ExecuteStreamRequest, ExecuteStreamResponse, ResetRequest,
@@ -21,11 +24,35 @@ pub(super) struct Session<'a> {
     calls: u64,
 }
 
-/// A call that was sent.
+/// A call, which is sent while its answer is awaited.
 pub(super) struct Sending {
-    pub(super) exchange: Exchange,
+    exchange: Exchange,
+    /// What is still to be sent, as gRPC frames it.
+    left: BytesMut,
     pub(super) call_id: u64,
     pub(super) streaming: bool,
+}
+
+impl Sending {
+    /// The driver's next message; None when the call has ended with OK. What is left of the call and its input is sent
+    /// meanwhile: a driver may answer before it has taken all, or take no more before its answer is read. The future may
+    /// be dropped and called again.
+    pub(super) async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Fault> {
+        let Exchange { sending, receiving } = &mut self.exchange;
+        if sending.has_ended() {
+            return receiving.next().await;
+        }
+        let sent = tokio::select! {
+            biased;
+            next = receiving.next() => return next,
+            sent = sending.pour(&mut self.left, true) => sent,
+        };
+        // What the driver says tells more than the break.
+        match (receiving.next().await, sent) {
+            (Err(Fault::Broken { .. }), Err(fault)) => Err(fault),
+            (next, _) => next,
+        }
+    }
 }
 
 /// How a call ended, and what it said.
@@ -93,12 +120,12 @@ impl<'a> Session<'a> {
         Ok(answer)
     }
 
-    /// Sends a call, with the example's input.
+    /// Begins a call, with the example's input.
     pub(super) async fn send(&mut self, example: &Example) -> Result<Sending, String> {
         self.send_numbered(example, self.calls + 1).await
     }
 
-    /// Sends a call with a number of its own.
+    /// Begins a call with a number of its own.
     pub(super) async fn send_numbered(&mut self, example: &Example, call_id: u64) -> Result<Sending, String> {
         self.calls = call_id;
         let described = self.subject.operation(&example.operation);
@@ -112,20 +139,20 @@ impl<'a> Session<'a> {
             ..Call::default()
         };
         let method = if streaming { "ExecuteStream" } else { "Execute" };
-        let sent = async {
-            let mut exchange = self.connection.begin(method).await?;
-            if streaming {
-                upload(&mut exchange, call, &example.input).await?;
-            } else {
-                let request = ExecuteRequest { call: Some(call) };
-                exchange.sending.send(&request, true).await?;
-            }
-            Ok(exchange)
+        let left = if streaming {
+            frames(call, &example.input)
+        } else {
+            frame(&ExecuteRequest { call: Some(call) })
         };
-        let sent = self.subject.within(method, sent).await?;
-        let exchange = sent.map_err(|fault| format!("{method}: {fault}"))?;
+        let begun = async {
+            let left = left?;
+            Ok((self.connection.begin(method).await?, left))
+        };
+        let begun = self.subject.within(method, begun).await?;
+        let (exchange, left) = begun.map_err(|fault: Fault| format!("{method}: {fault}"))?;
         Ok(Sending {
             exchange,
+            left,
             call_id,
             streaming,
         })
@@ -171,24 +198,24 @@ impl<'a> Session<'a> {
     }
 }
 
-async fn upload(exchange: &mut Exchange, call: Call, input: &[bytes::Bytes]) -> Result<(), Fault> {
+/// A call that streams, and its input.
+fn frames(call: Call, input: &[bytes::Bytes]) -> Result<BytesMut, Fault> {
     let first = std::iter::once(Sent::Call(call));
+    let mut all = BytesMut::new();
     for message in first.chain(input.iter().cloned().map(Sent::Input)) {
         let message = Some(message);
-        let request = ExecuteStreamRequest { message };
-        exchange.sending.send(&request, false).await?;
+        all.unsplit(frame(&ExecuteStreamRequest { message })?);
     }
-    exchange.sending.end()
+    Ok(all)
 }
 
 /// Everything that a call says, to its end.
 async fn collect(sending: &mut Sending) -> Result<(Said, ExecuteResponse), Fault> {
-    let receiving = &mut sending.exchange.receiving;
     let mut said = Said::default();
     let mut end = None;
     if sending.streaming {
         let mut course = Course::default();
-        while let Some(ExecuteStreamResponse { event }) = receiving.next().await? {
+        while let Some(ExecuteStreamResponse { event }) = sending.next().await? {
             if let Some(wrong) = course.fault(event.as_ref()) {
                 return Err(Fault::Protocol(wrong.to_owned()));
             }
@@ -200,8 +227,8 @@ async fn collect(sending: &mut Sending) -> Result<(Said, ExecuteResponse), Fault
             }
         }
     } else {
-        end = receiving.next().await?;
-        if end.is_some() && receiving.next::<ExecuteResponse>().await?.is_some() {
+        end = sending.next().await?;
+        if end.is_some() && sending.next::<ExecuteResponse>().await?.is_some() {
             return Err(Fault::Protocol("answered a call twice".to_owned()));
         }
     }

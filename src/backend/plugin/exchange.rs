@@ -91,11 +91,12 @@ impl Sending {
     /// Sends a message, waiting while the driver's side takes nothing; `last` half-closes behind it. If the future is
     /// dropped, a part of the message may have gone: the RPC can only be cancelled then.
     pub(crate) async fn send(&mut self, message: &impl Message, last: bool) -> Result<(), Fault> {
-        let length = message.encoded_len();
-        let mut frame = BytesMut::with_capacity(PREFIX + length);
-        frame.put_u8(0);
-        frame.put_u32(u32::try_from(length).map_err(|_| Fault::Protocol("is sent too much".to_owned()))?);
-        frame.put(message.encode_to_vec().as_slice());
+        self.pour(&mut frame(message)?, last).await
+    }
+
+    /// Sends what messages were framed as, likewise. What has gone is taken out of `frame`: if the future is dropped, the
+    /// rest may be sent later.
+    pub(crate) async fn pour(&mut self, frame: &mut BytesMut, last: bool) -> Result<(), Fault> {
         while !frame.is_empty() {
             let room = self.room(frame.len().min(PART)).await?;
             let part = frame.split_to(room.min(frame.len())).freeze();
@@ -105,7 +106,7 @@ impl Sending {
     }
 
     /// Whether the last message has been given to HTTP/2.
-    pub(super) const fn has_ended(&self) -> bool {
+    pub(crate) const fn has_ended(&self) -> bool {
         self.ended
     }
 
@@ -138,6 +139,16 @@ impl Sending {
         }
         Ok(self.stream.capacity())
     }
+}
+
+/// A message as gRPC frames it.
+pub(crate) fn frame(message: &impl Message) -> Result<BytesMut, Fault> {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).map_err(|_| Fault::Protocol("is sent too much".to_owned()))?);
+    frame.put(message.encode_to_vec().as_slice());
+    Ok(frame)
 }
 
 impl Receiving {

@@ -26,7 +26,7 @@ pub(crate) use self::{
     connection::Connection,
     course::Course,
     description::faults as description_faults,
-    exchange::{Exchange, MAX_MESSAGE},
+    exchange::{Exchange, MAX_MESSAGE, frame},
     fault::{Fault, name as code_name},
 };
 use self::{definition::Target, description::Known, dial::Leftovers, session::PluginSession};

@@ -42,6 +42,15 @@ async fn driver_that_keeps_to_the_protocol_passes_every_check() {
 }
 
 #[tokio::test]
+async fn driver_that_answers_or_sends_before_it_has_taken_all_input_passes() {
+    let driver = Running::start(Fault::TakesMuch).await;
+    let (text, code) = kit(&driver.address, &[]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("ok    run mirror"), "{text}");
+    assert!(text.contains("21 ok, 0 failed, 0 skipped"), "{text}");
+}
+
+#[tokio::test]
 async fn calls_given_on_the_command_line_go_before_the_drivers_own_examples() {
     let driver = Running::start(Fault::None).await;
     let (text, code) = kit(

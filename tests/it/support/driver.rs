@@ -13,16 +13,19 @@ use std::{
 use sublet::proto::plugin::{
     Answer, Call, CancelRequest, CancelResponse, CheckRequest, CheckResponse, ConnectRequest,
     ConnectResponse, DescribeRequest, DescribeResponse, DisconnectRequest, DisconnectResponse, Error,
-    Example, ExecuteRequest, ExecuteResponse, ExecuteStreamRequest, ExecuteStreamResponse, Operation,
-    ResetRequest, ResetResponse, answer::Output, driver_service_server::DriverService, example::Purpose,
-    execute_response::Outcome, execute_stream_request::Message, execute_stream_response::Event,
-    reset_response,
+    ExecuteRequest, ExecuteResponse, ExecuteStreamRequest, ExecuteStreamResponse, ResetRequest,
+    ResetResponse, answer::Output, driver_service_server::DriverService, execute_response::Outcome,
+    execute_stream_request::Message, execute_stream_response::Event, reset_response,
 };
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{driver_server::Serving, http_peer::Identity};
+use super::{
+    driver_described::{examples, operations},
+    driver_server::Serving,
+    http_peer::Identity,
+};
 
 /// How a driver keeps to the protocol, or breaks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,9 @@ pub enum Fault {
     NoEnd,
     /// A session that it does not know is as good as any.
     TakesAnySession,
+    /// None: it has examples with more input than it takes at once, one that sends all of it back, and one that is
+    /// answered before any of it is taken.
+    TakesMuch,
 }
 
 /// What a driver was asked, for tests to wait for.
@@ -313,7 +319,7 @@ impl DriverService for Driver {
             instance_id: self.0.instance.clone(),
             driver: "test".to_owned(),
             operations: operations(self.0.fault),
-            examples: examples(),
+            examples: examples(self.0.fault),
             ..DescribeResponse::default()
         }))
     }
@@ -372,7 +378,9 @@ impl DriverService for Driver {
             "collect" if call.params_json.contains("refuse") => {
                 return Err(Status::invalid_argument("no input today"));
             }
+            "collect" if call.params_json.contains("enough") => self.count(&call, turn),
             "collect" => self.collect(messages, turn),
+            "mirror" => self.mirror(messages, turn),
             _ => hang(self.0.fault, turn),
         }))
     }
@@ -509,6 +517,22 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Sends its input back, and takes no more while nobody reads it.
+    fn mirror(&self, messages: Streaming<ExecuteStreamRequest>, turn: Turn) -> Events {
+        let end = self.nothing();
+        let parts = messages.filter_map(|message| match message.ok()?.message? {
+            Message::Input(part) => Some(event(Event::Data(part))),
+            Message::Call(_) => None,
+        });
+        let end = std::iter::once_with(move || {
+            turn.finish();
+            event(Event::End(end))
+        });
+        Box::pin(parts.chain(tokio_stream::iter(end)))
+    }
+}
+
 /// Says that it began, and then nothing until it is stopped: by its RPC's end, or by Cancel.
 fn hang(fault: Fault, turn: Turn) -> Events {
     let mut cancelled = turn.slot.cancelled.subscribe();
@@ -538,57 +562,4 @@ fn hang(fault: Fault, turn: Turn) -> Events {
         stopped.await
     });
     Box::pin(tokio_stream::once(begun).chain(rest))
-}
-
-fn operations(fault: Fault) -> Vec<Operation> {
-    let plain = |name: &str| Operation {
-        name: name.to_owned(),
-        ..Operation::default()
-    };
-    let stateless = |name: &str| Operation {
-        stateless: true,
-        ..plain(name)
-    };
-    let streaming = |name: &str| Operation {
-        streaming: true,
-        ..stateless(name)
-    };
-    vec![
-        stateless("echo"),
-        Operation {
-            needs_lease: fault != Fault::HidesState,
-            stateless: fault == Fault::HidesState,
-            ..plain("set")
-        },
-        plain("get"),
-        stateless("fail"),
-        stateless("status"),
-        plain("wait"),
-        streaming("count"),
-        streaming("hang"),
-        Operation {
-            takes_input: true,
-            ..streaming("collect")
-        },
-    ]
-}
-
-fn examples() -> Vec<Example> {
-    let example = |operation: &str, params: &str, purpose: Purpose| Example {
-        operation: operation.to_owned(),
-        params_json: params.to_owned(),
-        purpose: purpose as i32,
-        input: Vec::new(),
-    };
-    vec![
-        example("echo", r#"{"a":1}"#, Purpose::Run),
-        example("count", r#"{"count":3}"#, Purpose::Run),
-        Example {
-            input: vec!["ab".into(), "cd".into()],
-            ..example("collect", "{}", Purpose::Run)
-        },
-        example("hang", "{}", Purpose::Slow),
-        example("set", r#"{"value":"left"}"#, Purpose::Dirty),
-        example("get", "", Purpose::Look),
-    ]
 }

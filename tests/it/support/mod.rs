@@ -3,6 +3,7 @@
 pub mod app;
 pub mod calls;
 pub mod driver;
+mod driver_described;
 pub mod driver_server;
 #[allow(dead_code, reason = "shared with the backend's own tests, which use the rest")]
 pub mod h2_peer;
