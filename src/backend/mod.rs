@@ -4,6 +4,7 @@
 //! A new kind is one file or folder here, one arm in the registry, and one proto message.
 
 mod carrier;
+mod comfyui;
 mod echo;
 mod endpoint;
 mod fence;

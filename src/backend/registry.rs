@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backend, echo, http, llm, plugin, postgres, redis, secrets::Secrets, tcp};
+use super::{Backend, comfyui, echo, http, llm, plugin, postgres, redis, secrets::Secrets, tcp};
 use crate::{
     clock::Clock,
     error::Faults,
@@ -40,9 +40,10 @@ pub fn build(spec: &PoolSpec, surroundings: &Surroundings) -> Result<Arc<dyn Bac
         Some(pool_spec::Backend::Tcp(own)) => tcp::build(spec, own, surroundings),
         Some(pool_spec::Backend::Plugin(own)) => plugin::build(spec, own, surroundings),
         Some(pool_spec::Backend::Llm(own)) => llm::build(spec, own, surroundings),
+        Some(pool_spec::Backend::Comfyui(own)) => comfyui::build(spec, own, surroundings),
         None => Err(Faults::one(
             "backend",
-            "is missing: set one of `echo`, `http`, `llm`, `plugin`, `postgres`, `redis`, `tcp`",
+            "is missing: set one of `comfyui`, `echo`, `http`, `llm`, `plugin`, `postgres`, `redis`, `tcp`",
         )),
     }
 }
@@ -70,6 +71,12 @@ pub const fn defaults(spec: &PoolSpec) -> KindDefaults {
         Some(pool_spec::Backend::Llm(_)) => KindDefaults {
             execute: Duration::from_secs(600),
             stall: Duration::from_secs(600),
+        },
+        // A long video, and the prompts before it. While a prompt waits or runs, the box is asked every few seconds how it
+        // stands, so silence means that the box does not answer at all: it may load a model.
+        Some(pool_spec::Backend::Comfyui(_)) => KindDefaults {
+            execute: Duration::from_secs(1800),
+            stall: Duration::from_secs(300),
         },
     }
 }

@@ -31,8 +31,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 /// `pool`, `lease` and `broker` know sessions by backend's traits only, so that a new kind touches none of them.
-const KINDS: [&str; 9] = [
-    "echo", "http", "llm", "plugin", "postgres", "redis", "registry", "secrets", "tcp",
+const KINDS: [&str; 10] = [
+    "comfyui", "echo", "http", "llm", "plugin", "postgres", "redis", "registry", "secrets", "tcp",
 ];
 
 /// `grpc` puts these modules' values on the wire, and `catalog` makes leases' bounds of definitions; what acts on

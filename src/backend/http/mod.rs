@@ -26,7 +26,8 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 pub(super) use self::{
     definition::SecretHeader,
-    session::lend::{Asked, Client, Exchange, Service, Wanted},
+    session::lend::{Asked, Client, Exchange, Grip, Service, Wanted},
+    wire::Wire,
 };
 use self::{definition::Target, h2::Table, plan::Plan, session::HttpSession};
 use super::{Backend, DialError, Fence, Needs, Operation, Session, Shared, registry::Surroundings};

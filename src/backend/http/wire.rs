@@ -21,7 +21,7 @@ use crate::backend::socket::{self, UNACKNOWLEDGED};
 
 /// One TCP connection.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(in crate::backend) struct Wire {
     socket: Arc<TcpStream>,
     pace: Arc<Pace>,
 }

@@ -10,13 +10,17 @@ use super::{Call, HttpSession};
 use crate::{
     backend::{
         CallError, DialError, Fence, Session, Shared,
+        carrier::Carrier,
         http::{
             address::Address,
             answer,
             definition::{DEFAULT_WAIT, Limits, SecretHeader, Speaks, Target},
+            dial,
             h2::Table,
-            link::Inbound,
+            link::{Inbound, Link},
+            pace::Pace,
             plan::{Plan, Sending},
+            wire::Wire,
         },
         registry::Surroundings,
         span::DAY,
@@ -62,6 +66,17 @@ pub(in crate::backend) struct Asked {
 #[derive(Debug)]
 pub(in crate::backend) struct Client(HttpSession);
 
+/// Tells how far a connection's request has been written.
+#[derive(Debug)]
+pub(in crate::backend) struct Grip(Arc<Pace>);
+
+impl Grip {
+    /// Whether all of it has been handed over.
+    pub(in crate::backend) fn is_written(&self) -> bool {
+        self.0.is_written()
+    }
+}
+
 /// A request that is being answered. Dropped before [`Exchange::finish`], it is cut off, and the client has to be
 /// settled.
 pub(in crate::backend) struct Exchange<'a> {
@@ -78,17 +93,36 @@ impl Service {
         surroundings: &Surroundings,
         faults: &mut Faults,
     ) -> Option<Self> {
+        Self::read_as(None, wanted, surroundings, faults)
+    }
+
+    /// As [`Service::read`], for a service to which HTTP/1.1 only is spoken.
+    pub(in crate::backend) fn read_http1(
+        wanted: Wanted<'_>,
+        surroundings: &Surroundings,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        Self::read_as(Some(Speaks::Http1), wanted, surroundings, faults)
+    }
+
+    fn read_as(
+        speaks: Option<Speaks>,
+        wanted: Wanted<'_>,
+        surroundings: &Surroundings,
+        faults: &mut Faults,
+    ) -> Option<Self> {
         let mut address = Address::read(&wanted.endpoint.address, wanted.tls.enabled)
             .map_err(|message| faults.add("address", message))
             .ok()?;
         if address.base.is_empty() {
             wanted.base.clone_into(&mut address.base);
         }
-        let speaks = if address.https {
+        let preferred = if address.https {
             Speaks::Either
         } else {
             Speaks::Http1
         };
+        let speaks = speaks.unwrap_or(preferred);
         let tls = read_tls(wanted.tls, &address, speaks, faults);
         let target = Arc::new(Target {
             name: wanted.name,
@@ -126,6 +160,31 @@ impl Service {
         let (table, target) = (Arc::clone(&self.table), Arc::clone(&self.target));
         HttpSession::dial(table, target, fence).await.map(Client)
     }
+
+    /// Opens a socket of its own on which nothing has been spoken yet, for protocols that begin as HTTP/1.1.
+    pub(in crate::backend) async fn socket(&self, fence: &Arc<Fence>) -> Result<Bare, DialError> {
+        let dialed = dial::dial(&self.target, fence).await?;
+        let mut headers = self.target.headers.clone();
+        headers.extend(dialed.secret_headers);
+        if let Some(host) = self.target.host() {
+            headers.insert(http::header::HOST, host);
+        }
+        Ok(Bare {
+            io: dialed.carrier,
+            headers,
+            base: self.target.address.base.clone(),
+        })
+    }
+}
+
+/// A socket to a service, on which nothing has been spoken yet.
+#[derive(Debug)]
+pub(in crate::backend) struct Bare {
+    pub(in crate::backend) io: Carrier<Wire>,
+    /// What every request carries, the host included.
+    pub(in crate::backend) headers: HeaderMap,
+    /// What every path begins with.
+    pub(in crate::backend) base: String,
 }
 
 fn read_tls(own: &Tls, address: &Address, speaks: Speaks, faults: &mut Faults) -> Option<TlsPlan> {
@@ -175,6 +234,30 @@ impl Client {
             body,
             last,
         })
+    }
+
+    /// Makes sure that there is a connection that lives, as far as anyone can tell.
+    pub(in crate::backend) async fn renew(&mut self) -> Result<(), CallError> {
+        let session = &mut self.0;
+        if session.is_over() || session.is_dead().await {
+            session.hang_up().await;
+        }
+        if session.link.is_some() {
+            return Ok(());
+        }
+        let mut call = Call::begin(session, Sending::Whole);
+        call.redial().await?;
+        call.session.rest();
+        Ok(())
+    }
+
+    /// What tells how far the next request on the present connection has been written, if the connection is one of its
+    /// own.
+    pub(in crate::backend) fn grip(&self) -> Option<Grip> {
+        match &self.0.link {
+            Some(Link::Own(connection)) => Some(Grip(Arc::clone(&connection.pace))),
+            Some(Link::Shared(_)) | None => None,
+        }
     }
 
     fn plan(&self, asked: &Asked) -> Result<Plan, Faults> {

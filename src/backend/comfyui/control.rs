@@ -1,0 +1,248 @@
+//! Everything that is no prompt: asking how one stands, what it has put out, cancelling it, and the box itself. None of it
+//! waits for a slot.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use serde_json::{json, value::RawValue};
+
+use super::{
+    cancel,
+    desk::{self, Desk},
+    fault, files,
+    follow::Tale,
+    place::Place,
+    plan::{Control, Fetch, How, ObjectInfo, Upload},
+    prompt,
+    session::BoxSession,
+    truth::{self, Ended, Standing},
+    validate,
+};
+use crate::{
+    backend::{Body, CallError, Completion, Output, Sink},
+    error::{Executed, Faults},
+};
+
+/// The largest upload: boxes take 100 MiB unless they are told otherwise, and it is held whole while it is sent.
+const MAX_UPLOAD: usize = 64 << 20;
+/// How long `wait` waits at most, so that who waits for many prompts does not take the sessions beside the slots from
+/// who wants to cancel one.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long `cancel` waits for the prompt to be gone.
+const LONGEST_CANCEL: Duration = Duration::from_secs(20);
+
+/// Runs an operation other than `queue_prompt`.
+pub(super) async fn run(
+    session: &mut BoxSession,
+    control: Control,
+    body: Body,
+    sink: &mut Sink,
+) -> Result<Completion, CallError> {
+    let place = std::sync::Arc::clone(&session.place);
+    let desk = session.desk().await.map_err(CallError::Dial)?;
+    match control {
+        Control::Validate(asked) => {
+            let faults = validate::faults(desk, &asked.workflow).await?;
+            Ok(told(&json!({
+                "endpoint": &*place.name, "valid": faults.is_empty(), "faults": faults,
+            })))
+        }
+        Control::Upload(upload) => uploaded(desk, &upload, body).await,
+        Control::View(view) => relayed(desk, &files::view(&view), sink).await,
+        Control::Status(named) => status(desk, &place, &named.prompt_id).await,
+        Control::Queue => queue(desk, &place).await,
+        Control::Wait(fetch) => wait(desk, &place, &fetch, sink).await,
+        Control::Fetch(fetch) => fetched(desk, &place, &fetch, sink).await,
+        Control::Cancel(named) => cancelled(desk, &place, &named.prompt_id).await,
+        Control::ObjectInfo(asked) => relayed(desk, &object_info(&asked), sink).await,
+        Control::SystemStats => {
+            let asked = desk::asked(Method::GET, "/system_stats", "", Bytes::new());
+            relayed(desk, &asked, sink).await
+        }
+        Control::Free(free) => {
+            let asked = json!({ "unload_models": free.unload_models, "free_memory": free.free_memory });
+            let answer = desk.post("/free", asked.to_string()).await?;
+            if answer.status.is_success() {
+                Ok(told(&json!({ "endpoint": &*place.name, "asked": asked })))
+            } else {
+                Err(fault::of_answer(&answer))
+            }
+        }
+        Control::Raw(raw) => relayed(desk, &raw.0, sink).await,
+    }
+}
+
+fn told(value: &serde_json::Value) -> Completion {
+    Completion {
+        output: Output::Json(value.to_string()),
+        ..Completion::default()
+    }
+}
+
+async fn relayed(
+    desk: &mut Desk,
+    asked: &crate::backend::http::Asked,
+    sink: &mut Sink,
+) -> Result<Completion, CallError> {
+    files::relay(desk, asked, sink).await?;
+    Ok(Completion::default())
+}
+
+fn object_info(asked: &ObjectInfo) -> crate::backend::http::Asked {
+    let mut path = "/object_info".to_owned();
+    if let Some(class) = &asked.class {
+        path.push('/');
+        desk::encode(class, &mut path);
+    }
+    desk::asked(Method::GET, &path, "", Bytes::new())
+}
+
+/// The file is the operation's body.
+async fn uploaded(desk: &mut Desk, upload: &Upload, body: Body) -> Result<Completion, CallError> {
+    let bytes = match body {
+        Body::Whole(bytes) => bytes,
+        Body::Stream(mut reader) => {
+            let mut all = BytesMut::new();
+            while let Some(part) = reader.next().await.map_err(|_| CallError::Input)? {
+                if all.len() + part.len() > MAX_UPLOAD {
+                    let message = format!("must be at most {MAX_UPLOAD} bytes");
+                    return Err(CallError::Invalid(Faults::one("body", message)));
+                }
+                all.extend_from_slice(&part);
+            }
+            all.freeze()
+        }
+    };
+    let answer = files::upload(desk, upload, &bytes).await?;
+    let said: Box<RawValue> = answer.json()?;
+    let stored: files::Stored = answer.json()?;
+    let reference = serde_json::Value::from(stored.reference());
+    let said = said.get().strip_prefix('{').unwrap_or("}");
+    Ok(Completion {
+        output: Output::Json(format!(r#"{{"reference":{reference},{said}"#)),
+        ..Completion::default()
+    })
+}
+
+/// How a prompt stands, in a word.
+async fn status(desk: &mut Desk, place: &Place, id: &str) -> Result<Completion, CallError> {
+    let standing = truth::standing(desk, id).await?;
+    Ok(told(&described(place, id, &standing)))
+}
+
+fn described(place: &Place, id: &str, standing: &Standing) -> serde_json::Value {
+    let (state, position) = match standing {
+        Standing::Finished(history) => (
+            match history.ended {
+                Ended::Success => "completed",
+                Ended::Failed(_) => "failed",
+                Ended::Interrupted => "cancelled",
+            },
+            None,
+        ),
+        Standing::Running => ("running", None),
+        Standing::Pending(before) => ("pending", Some(*before)),
+        Standing::Absent => ("unknown", None),
+    };
+    let mut told = json!({ "prompt_id": id, "endpoint": &*place.name, "state": state });
+    if let Some(position) = position {
+        files::put(&mut told, "position", json!(position));
+    }
+    told
+}
+
+async fn queue(desk: &mut Desk, place: &Place) -> Result<Completion, CallError> {
+    let queue = truth::queue(desk).await?;
+    place.load.set(u32::try_from(queue.len()).unwrap_or(u32::MAX));
+    let ids = |items: &[truth::Item]| items.iter().map(|item| item.id.clone()).collect::<Vec<_>>();
+    Ok(told(&json!({
+        "endpoint": &*place.name, "running": ids(&queue.running), "pending": ids(&queue.pending),
+    })))
+}
+
+/// Waits a while for a prompt's end; who wants to wait on asks again.
+async fn wait(
+    desk: &mut Desk,
+    place: &Place,
+    fetch: &Fetch,
+    sink: &mut Sink,
+) -> Result<Completion, CallError> {
+    check(fetch, sink)?;
+    let deadline = place.clock.now() + LONGEST_WAIT;
+    loop {
+        let standing = truth::standing(desk, &fetch.prompt_id).await?;
+        if let Standing::Finished(history) = standing {
+            let about = (place, fetch.prompt_id.as_str());
+            return prompt::finish(desk, about, (&history, &fetch.wanted), &Tale::default(), sink).await;
+        }
+        if matches!(standing, Standing::Absent) {
+            return Err(fault::unknown(&fetch.prompt_id));
+        }
+        if place.clock.now() >= deadline {
+            return Ok(told(&described(place, &fetch.prompt_id, &standing)));
+        }
+        place.clock.sleep_until(place.clock.now() + LOOK_EVERY).await;
+    }
+}
+
+async fn fetched(
+    desk: &mut Desk,
+    place: &Place,
+    fetch: &Fetch,
+    sink: &mut Sink,
+) -> Result<Completion, CallError> {
+    check(fetch, sink)?;
+    let id = fetch.prompt_id.as_str();
+    match truth::standing(desk, id).await? {
+        Standing::Finished(history) => {
+            prompt::finish(
+                desk,
+                (place, id),
+                (&history, &fetch.wanted),
+                &Tale::default(),
+                sink,
+            )
+            .await
+        }
+        Standing::Absent => Err(fault::unknown(id)),
+        Standing::Running | Standing::Pending(_) => {
+            let message = format!("prompt {id} has not ended yet: ask with `status`, or `wait`");
+            let error = fault::error(tonic::Code::FailedPrecondition, "not_finished", &message);
+            Err(CallError::Backend(error, Executed::Yes))
+        }
+    }
+}
+
+fn check(fetch: &Fetch, sink: &Sink) -> Result<(), CallError> {
+    if sink.streams() || fetch.wanted.how != How::Bytes {
+        return Ok(());
+    }
+    let message = "`bytes` come in a stream only: use ExecuteStream, or `view`";
+    Err(CallError::Invalid(Faults::one("params.outputs", message)))
+}
+
+/// Cancels a prompt and waits a while for it to be gone.
+async fn cancelled(desk: &mut Desk, place: &Place, id: &str) -> Result<Completion, CallError> {
+    let before = truth::standing(desk, id).await?;
+    let mut answer = described(place, id, &before);
+    let cancelled = matches!(before, Standing::Running | Standing::Pending(_));
+    let gone = if cancelled {
+        let due = place.clock.now() + LONGEST_CANCEL;
+        tokio::select! {
+            biased;
+            done = cancel::until_gone(place, desk, id) => { done?; true }
+            () = place.clock.sleep_until(due) => {
+                desk.settle().await.map_err(|lost| CallError::Lost { message: lost.message, executed: None })?;
+                false
+            }
+        }
+    } else {
+        true
+    };
+    files::put(&mut answer, "cancelled", json!(cancelled));
+    files::put(&mut answer, "gone", json!(gone));
+    Ok(told(&answer))
+}

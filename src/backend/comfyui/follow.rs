@@ -1,0 +1,357 @@
+//! Following a prompt from the queue to its end. Events say what happens and when it is worth asking; what the box
+//! answers when it is asked decides. Without a socket asking is all there is.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use prost_types::{Struct, Value, value::Kind};
+use serde_json::{json, value::RawValue};
+
+use super::{
+    desk::Desk,
+    events::{Heard, Image, Progress},
+    fault,
+    feed::{Feed, Next},
+    files,
+    place::Place,
+    plan::Prompt,
+    truth::{self, History, Standing},
+};
+use crate::{
+    backend::{CallError, Event, Sink},
+    clock::Time,
+    error::Executed,
+};
+
+/// How often a box is asked while its socket lives: events may be lost all the same.
+const ASK_SELDOM: Duration = Duration::from_secs(5);
+/// How often without its socket.
+const ASK_OFTEN: Duration = Duration::from_secs(1);
+/// How often after it has said that the prompt has ended: the history is written a little later.
+const ASK_NOW: Duration = Duration::from_millis(50);
+/// How long what was said before the end is waited for once the box has the history: it is on its way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often a history is asked for that must be there; then it has been taken away.
+const ASKED_AT_END: u32 = 100;
+/// How long a box may be out of reach before it is given up: one that is restarted is away for a while, and comes back
+/// without the prompt.
+const OUT_OF_REACH: Duration = Duration::from_secs(60);
+
+/// A prompt that is followed.
+pub(super) struct Follow<'a> {
+    pub(super) place: &'a Place,
+    pub(super) prompt: &'a Prompt,
+    pub(super) id: &'a str,
+    pub(super) feed: &'a Feed,
+    pub(super) desk: &'a mut Desk,
+    pub(super) sink: &'a mut Sink,
+    pub(super) tale: Tale,
+}
+
+/// What was heard so far.
+#[derive(Debug, Default)]
+pub(super) struct Tale {
+    started: bool,
+    /// It was said that it has ended; so often was the history asked for since.
+    ended: Option<u32>,
+    /// The socket was lost on the way.
+    pub(super) degraded: bool,
+    pub(super) warnings: Vec<String>,
+    pub(super) outputs: BTreeMap<String, Box<RawValue>>,
+    cached: usize,
+    /// Nodes that have begun.
+    begun: usize,
+    /// The history is here, and it is waited so long for what was said before.
+    finished: Option<(Box<History>, Time)>,
+    position: Option<usize>,
+    last_preview: Option<Time>,
+    out_of_reach: Option<Time>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(super) enum Told {
+    Finished(Box<History>),
+    /// It has ended, and the box has no history of it.
+    Unseen,
+}
+
+impl Tale {
+    /// The history, once all that was said before is known.
+    fn over(&mut self, now: Time) -> Option<Box<History>> {
+        let heard_all = self.ended.is_some() || self.degraded;
+        let (history, due) = self.finished.take()?;
+        if heard_all || now >= due {
+            return Some(history);
+        }
+        self.finished = Some((history, due));
+        None
+    }
+}
+
+impl Follow<'_> {
+    /// Returns when the prompt has ended.
+    pub(super) async fn until_it_ends(&mut self) -> Result<Told, CallError> {
+        let clock = self.place.clock.clone();
+        for warning in self.tale.warnings.clone() {
+            self.emit(&json!({ "event": "warning", "message": warning }))
+                .await?;
+        }
+        let mut next = clock.now();
+        loop {
+            if let Some(history) = self.tale.over(clock.now()) {
+                return Ok(Told::Finished(history));
+            }
+            let lost = self.tale.degraded;
+            tokio::select! {
+                biased;
+                heard = self.feed.next(), if !lost => {
+                    if self.take(heard).await? {
+                        next = clock.now();
+                    }
+                }
+                () = clock.sleep_until(next) => {
+                    if self.ask().await? {
+                        return Ok(Told::Unseen);
+                    }
+                    next = clock.now() + self.pause();
+                }
+            }
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        match (self.tale.ended, self.tale.degraded) {
+            _ if self.tale.finished.is_some() => LAST_WORDS,
+            (Some(_), _) => ASK_NOW,
+            (None, true) => ASK_OFTEN,
+            (None, false) => ASK_SELDOM,
+        }
+    }
+
+    /// Passes on what was heard; true if the box should be asked now.
+    async fn take(&mut self, next: Next) -> Result<bool, CallError> {
+        match next {
+            Next::Heard(heard) => self.heard(heard).await,
+            Next::Preview(image) => {
+                self.preview(image).await?;
+                Ok(false)
+            }
+            Next::Lost => {
+                self.tale.degraded = true;
+                let message = "the box's socket was lost: from here on it is asked how far it is";
+                self.warn(message.to_owned()).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn heard(&mut self, heard: Heard) -> Result<bool, CallError> {
+        match heard {
+            Heard::Started => self.start().await?,
+            Heard::Cached(nodes) => {
+                self.tale.cached = nodes.len();
+                self.emit(&json!({ "event": "cached", "nodes": nodes })).await?;
+            }
+            Heard::Node(node) => {
+                self.tale.begun += 1;
+                let class = self.prompt.classes.get(&node);
+                self.emit(&json!({ "event": "node", "node": node, "class": class }))
+                    .await?;
+            }
+            Heard::Progress(progress) => self.progress(&progress).await?,
+            Heard::Executed(node, output) => self.executed(node, output).await?,
+            Heard::Blocked(data) => {
+                let data: serde_json::Value = serde_json::from_str(data.get()).unwrap_or_default();
+                let node = data
+                    .get("node_id")
+                    .and_then(serde_json::Value::as_str)
+                    .unwrap_or("?");
+                let why = data.get("exception_message").and_then(serde_json::Value::as_str);
+                let why = why.unwrap_or_default().trim();
+                self.warn(format!("node {node} blocked its branch: {why}"))
+                    .await?;
+            }
+            Heard::Image(image) => self.image(image).await?,
+            Heard::Text(node, text) => {
+                self.emit(&json!({ "event": "text", "node": node, "text": [text] }))
+                    .await?;
+            }
+            Heard::Ended => {
+                self.tale.ended.get_or_insert(0);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn start(&mut self) -> Result<(), CallError> {
+        if std::mem::replace(&mut self.tale.started, true) {
+            return Ok(());
+        }
+        self.emit(&json!({ "event": "started", "prompt_id": self.id }))
+            .await
+    }
+
+    /// Texts of a node come at once; files when the prompt has ended.
+    async fn executed(&mut self, node: String, output: Box<RawValue>) -> Result<(), CallError> {
+        let told: serde_json::Value = serde_json::from_str(output.get()).unwrap_or_default();
+        if let Some(text) = told.get("text").filter(|text| text.is_array()) {
+            self.emit(&json!({ "event": "text", "node": node, "text": text }))
+                .await?;
+        }
+        self.tale.outputs.insert(node, output);
+        Ok(())
+    }
+
+    /// How far the node is that runs, and how far the prompt: nodes that have finished, of all.
+    async fn progress(&mut self, progress: &Progress) -> Result<(), CallError> {
+        if !self.sink.streams() {
+            return Ok(());
+        }
+        let all = self.prompt.classes.len().max(1);
+        let mut fields = BTreeMap::from([
+            ("prompt_id".to_owned(), text(self.id)),
+            ("node".to_owned(), text(&progress.node)),
+            ("value".to_owned(), number(progress.value)),
+            ("max".to_owned(), number(progress.max)),
+        ]);
+        // Where a box does not count: the nodes that have begun, but for the one at work.
+        let finished = progress.finished.unwrap_or(self.tale.begun.saturating_sub(1));
+        let finished = (finished + self.tale.cached).min(all);
+        let share = |count: usize| u32::try_from(count).map_or(f64::MAX, f64::from);
+        let part = if progress.max > 0.0 {
+            (progress.value / progress.max).clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
+        let overall = ((share(finished) + part) / share(all)).min(1.0);
+        fields.insert("overall".to_owned(), number(overall));
+        files::send(self.sink, Event::Progress(Struct { fields })).await
+    }
+
+    /// A preview, unless one was sent a moment ago.
+    async fn preview(&mut self, image: Image) -> Result<(), CallError> {
+        let now = self.place.clock.now();
+        let apart = Duration::try_from_secs_f64(1.0 / self.prompt.preview_fps).unwrap_or(Duration::MAX);
+        if self.tale.last_preview.is_some_and(|last| now.since(last) < apart) {
+            return Ok(());
+        }
+        self.tale.last_preview = Some(now);
+        self.bytes("preview", image).await
+    }
+
+    /// An image that a node puts out on the socket only.
+    async fn image(&mut self, image: Image) -> Result<(), CallError> {
+        if self.sink.streams() {
+            return self.bytes("output", image).await;
+        }
+        let node = image.node.unwrap_or_default();
+        let message =
+            format!("node {node} put an image out on the socket, which only ExecuteStream passes on");
+        self.warn(message).await
+    }
+
+    async fn bytes(&mut self, event: &str, image: Image) -> Result<(), CallError> {
+        let told = json!({
+            "event": event, "node": image.node, "content_type": image.kind, "bytes": image.bytes.len(),
+        });
+        self.emit(&told).await?;
+        files::send_bytes(self.sink, image.bytes).await
+    }
+
+    async fn warn(&mut self, message: String) -> Result<(), CallError> {
+        let told = json!({ "event": "warning", "message": message });
+        if !self.tale.warnings.contains(&message) && self.tale.warnings.len() < MOST_WARNINGS {
+            self.tale.warnings.push(message);
+        }
+        self.emit(&told).await
+    }
+
+    async fn emit(&mut self, event: &serde_json::Value) -> Result<(), CallError> {
+        if !self.sink.streams() {
+            return Ok(());
+        }
+        files::send(self.sink, Event::Json(event.to_string())).await
+    }
+
+    /// Asks the box; true if the prompt has ended and there will be no history of it.
+    async fn ask(&mut self) -> Result<bool, CallError> {
+        let now = self.place.clock.now();
+        if self.tale.finished.is_some() {
+            return Ok(false);
+        }
+        let standing = match truth::standing(self.desk, self.id).await {
+            Ok(standing) => standing,
+            Err(error) => return self.unreachable(now, &error).map(|()| false),
+        };
+        self.tale.out_of_reach = None;
+        match standing {
+            Standing::Finished(history) => {
+                self.tale.finished = Some((history, now + LAST_WORDS));
+                Ok(false)
+            }
+            Standing::Running => {
+                self.start().await?;
+                Ok(false)
+            }
+            Standing::Pending(before) => {
+                if self.tale.position.replace(before) != Some(before) {
+                    let told = json!({
+                        "event": "queued", "prompt_id": self.id, "endpoint": &*self.place.name, "position": before,
+                    });
+                    self.emit(&told).await?;
+                }
+                Ok(false)
+            }
+            Standing::Absent => self.absent(),
+        }
+    }
+
+    /// The box is restarted, perhaps.
+    fn unreachable(&mut self, now: Time, error: &CallError) -> Result<(), CallError> {
+        let since = *self.tale.out_of_reach.get_or_insert(now);
+        if now.since(since) < OUT_OF_REACH {
+            return Ok(());
+        }
+        Err(CallError::Lost {
+            message: format!("the box cannot be reached any more: {error}"),
+            executed: Some(Executed::Unknown),
+        })
+    }
+
+    /// The box has neither the prompt nor a history of it.
+    fn absent(&mut self) -> Result<bool, CallError> {
+        if let Some(asked) = &mut self.tale.ended {
+            *asked += 1;
+            return Ok(*asked > ASKED_AT_END);
+        }
+        if self.tale.degraded || self.feed.is_lost() {
+            return Err(CallError::Lost {
+                message: format!("the box has forgotten prompt {}: it has restarted", self.id),
+                executed: Some(Executed::Unknown),
+            });
+        }
+        let executed = if self.tale.started {
+            Executed::Unknown
+        } else {
+            Executed::No
+        };
+        let message = "the prompt was taken out of the box's queue by somebody else";
+        Err(fault::stopped(self.id, message, executed))
+    }
+}
+
+/// Warnings of one prompt that are kept for its answer.
+const MOST_WARNINGS: usize = 100;
+
+fn text(text: &str) -> Value {
+    Value {
+        kind: Some(Kind::StringValue(text.to_owned())),
+    }
+}
+
+fn number(number: f64) -> Value {
+    Value {
+        kind: Some(Kind::NumberValue(number)),
+    }
+}

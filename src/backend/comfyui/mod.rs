@@ -1,0 +1,95 @@
+//! `ComfyUI` boxes. A session is one slot on a box: a long-lived socket for events, with a client id of its own, and HTTP
+//! to the same box. How bytes come and go over HTTP is the http kind's.
+//!
+//! A call: [`plan`] reads the operation; [`prompt`] submits a workflow, whose text [`workflow`] leaves as it came, and
+//! [`follow`]s it: the [`socket`]'s task puts what the box says into the [`feed`], and [`truth`] is what the box answers
+//! when it is asked. [`cancel`] stops one prompt and no other; [`place`] knows which may still be on a box. Everything
+//! that is no prompt is [`control`].
+
+mod cancel;
+mod control;
+mod definition;
+mod desk;
+mod events;
+mod fault;
+mod feed;
+mod files;
+mod follow;
+mod place;
+mod plan;
+mod prompt;
+mod raw;
+mod session;
+mod socket;
+mod truth;
+mod validate;
+mod workflow;
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+use self::{definition::Boxes, plan::Plan, session::BoxSession};
+use super::{Backend, DialError, Fence, Load, Needs, Operation, Session, registry::Surroundings};
+use crate::{
+    error::Faults,
+    proto::{ComfyUiBackend, PoolSpec},
+};
+
+/// Makes a backend of boxes.
+pub(super) fn build(
+    spec: &PoolSpec,
+    own: &ComfyUiBackend,
+    surroundings: &Surroundings,
+) -> Result<Arc<dyn Backend>, Faults> {
+    let boxes = Arc::new(Boxes::read(spec, own, surroundings)?);
+    Ok(Arc::new(ComfyUi { boxes, slots: true }))
+}
+
+/// One pool's boxes.
+#[derive(Debug)]
+struct ComfyUi {
+    boxes: Arc<Boxes>,
+    /// Its sessions are slots; those of the other are beside them.
+    slots: bool,
+}
+
+impl Backend for ComfyUi {
+    fn kind(&self) -> &'static str {
+        "comfyui"
+    }
+
+    fn inspect(&self, operation: &Operation) -> Result<Needs, Faults> {
+        let plan = Plan::read(operation)?;
+        let needs = plan.needs();
+        operation.inspected.keep(plan);
+        Ok(needs)
+    }
+
+    fn dial(
+        &self,
+        fence: Arc<Fence>,
+        endpoint: &str,
+    ) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
+        let (boxes, slots, endpoint) = (Arc::clone(&self.boxes), self.slots, endpoint.to_owned());
+        async move {
+            let session = if slots {
+                BoxSession::dial(boxes, endpoint, fence).await?
+            } else {
+                BoxSession::dial_beside(boxes, endpoint, fence).await?
+            };
+            Ok(Box::new(session) as Box<dyn Session>)
+        }
+        .boxed()
+    }
+
+    fn beside(&self) -> Option<Arc<dyn Backend>> {
+        let boxes = Arc::clone(&self.boxes);
+        self.slots
+            .then(|| Arc::new(Self { boxes, slots: false }) as Arc<dyn Backend>)
+    }
+
+    fn load(&self, endpoint: &str) -> Option<Load> {
+        self.boxes.place(endpoint).map(|place| place.load.clone())
+    }
+}
