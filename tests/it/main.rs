@@ -13,6 +13,7 @@
     reason = "tests stop at the first surprise"
 )]
 
+mod comfyui;
 mod contention;
 mod drain;
 mod durability;

@@ -2,6 +2,9 @@
 
 pub mod app;
 pub mod calls;
+pub mod comfy_http;
+pub mod comfy_peer;
+pub mod comfy_run;
 pub mod driver;
 mod driver_described;
 pub mod driver_server;
