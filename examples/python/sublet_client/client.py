@@ -39,13 +39,14 @@ class Sublet:
         *,
         wait: float | None = None,
         priority: str = "NORMAL",
+        endpoint: str = "",
         ttl: float | None = None,
         keep_alive: bool = True,
     ) -> Lease:
-        """Waits for a session, `wait` seconds at most, and leases it. Use it in a `with` statement."""
+        """Waits for a session, of the named `endpoint` if there is one, `wait` seconds at most, and leases it. Use it in a `with` statement."""
         request = pb.AcquireLeaseRequest(
             pool=pool,
-            options=_options(wait, priority),
+            options=_options(wait, priority, endpoint),
             ttl=seconds(ttl),
             request_id=str(uuid.uuid4()),
         )
@@ -62,6 +63,7 @@ class Sublet:
         timeout: float | None = None,
         wait: float | None = None,
         priority: str = "NORMAL",
+        endpoint: str = "",
         request_id: str | None = None,
         repeats: int = REPEATS,
     ) -> Answer:
@@ -69,7 +71,7 @@ class Sublet:
         which this does if the connection dies; give one yourself to go on repeating it."""
         request = pb.ExecuteRequest(
             pool=pool,
-            options=_options(wait, priority),
+            options=_options(wait, priority, endpoint),
             operation=operation(name, params, body, timeout),
             request_id=request_id or str(uuid.uuid4()),
         )
@@ -85,16 +87,19 @@ class Sublet:
         timeout: float | None = None,
         wait: float | None = None,
         priority: str = "NORMAL",
+        endpoint: str = "",
     ) -> Iterator[operation_pb2.Event]:
         """Runs one operation and yields its events. Closing the iterator cancels it."""
         request = pb.ExecuteRequest(
-            pool=pool, options=_options(wait, priority), operation=operation(name, params, body, timeout)
+            pool=pool, options=_options(wait, priority, endpoint), operation=operation(name, params, body, timeout)
         )
         return events(self._broker, request)
 
-    def open_session(self, pool: str, *, wait: float | None = None, priority: str = "NORMAL") -> OpenSession:
+    def open_session(
+        self, pool: str, *, wait: float | None = None, priority: str = "NORMAL", endpoint: str = ""
+    ) -> OpenSession:
         """Leases a session for as long as a stream lives. Use it in a `with` statement."""
-        opening = pb.Open(pool=pool, options=_options(wait, priority))
+        opening = pb.Open(pool=pool, options=_options(wait, priority, endpoint))
         return OpenSession(self._broker, opening, self._metadata)
 
     def create_pool(self, name: str, spec: Mapping[str, Any], *, validate_only: bool = False) -> pool_pb2.Pool:
@@ -131,5 +136,6 @@ class Sublet:
         self.close()
 
 
-def _options(wait: float | None, priority: str) -> pb.AcquireOptions:
-    return pb.AcquireOptions(wait_timeout=seconds(wait), priority=pb.Priority.Value(f"PRIORITY_{priority}"))
+def _options(wait: float | None, priority: str, endpoint: str) -> pb.AcquireOptions:
+    priority = pb.Priority.Value(f"PRIORITY_{priority}")
+    return pb.AcquireOptions(wait_timeout=seconds(wait), priority=priority, endpoint=endpoint)
