@@ -86,6 +86,7 @@ impl Boxes {
                 name,
                 service,
                 load: Load::default(),
+                connect: self.connect,
                 clock: self.clock.clone(),
             })
         }));

@@ -65,6 +65,8 @@ pub(super) struct Tale {
     position: Option<usize>,
     last_preview: Option<Time>,
     out_of_reach: Option<Time>,
+    /// The box did not know it when it was asked last.
+    absent: bool,
 }
 
 /// How it ended.
@@ -122,6 +124,7 @@ impl Follow<'_> {
     fn pause(&self) -> Duration {
         match (self.tale.ended, self.tale.degraded) {
             _ if self.tale.finished.is_some() => LAST_WORDS,
+            (None, _) if self.tale.absent => ASK_OFTEN,
             (Some(_), _) => ASK_NOW,
             (None, true) => ASK_OFTEN,
             (None, false) => ASK_SELDOM,
@@ -285,6 +288,7 @@ impl Follow<'_> {
             Err(error) => return self.unreachable(now, &error).map(|()| false),
         };
         self.tale.out_of_reach = None;
+        let was_absent = std::mem::replace(&mut self.tale.absent, matches!(standing, Standing::Absent));
         match standing {
             Standing::Finished(history) => {
                 self.tale.finished = Some((history, now + LAST_WORDS));
@@ -303,6 +307,8 @@ impl Follow<'_> {
                 }
                 Ok(false)
             }
+            // Asked once more: a box that restarts may take a moment to end its sockets, which tell one from the other.
+            Standing::Absent if !was_absent && self.tale.ended.is_none() => Ok(false),
             Standing::Absent => self.absent(),
         }
     }

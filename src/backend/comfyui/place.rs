@@ -29,6 +29,8 @@ pub(super) struct Place {
     pub(super) service: Service,
     pub(super) load: Load,
     pub(super) left: Arc<Leftovers>,
+    /// How long opening a socket may take.
+    pub(super) connect: Duration,
     pub(super) clock: Clock,
 }
 

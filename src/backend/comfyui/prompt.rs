@@ -26,6 +26,8 @@ use crate::{
 const ON_THE_SOCKET: &str = "SaveImageWebsocket";
 /// Prompts that one lease may have on a box at the same time.
 const MOST_AT_ONCE: usize = 100;
+/// Ids are UUIDs, but older boxes take others too.
+const LONGEST_ID: usize = 100;
 
 /// What a box says to a submission that it takes.
 #[derive(Deserialize)]
@@ -74,6 +76,7 @@ pub(super) async fn run(
         return Err(error);
     }
     let accepted: Accepted = answer.json()?;
+    check_name(&accepted.prompt_id)?;
     session.rename(&accepted.prompt_id);
     feed.rename(&accepted.prompt_id);
     let completion = taken(session, &prompt, accepted, (&feed, sink)).await;
@@ -112,6 +115,18 @@ async fn check_new(place: &Place, desk: &mut Desk, id: &str) -> Result<(), CallE
     let message = format!("the box has a prompt {id} already");
     let error = fault::error(tonic::Code::AlreadyExists, "prompt_exists", &message);
     Err(CallError::Backend(error, Executed::No))
+}
+
+/// A box's own name for a prompt goes into paths and texts.
+fn check_name(id: &str) -> Result<(), CallError> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(legal) {
+        return Ok(());
+    }
+    Err(CallError::Broken {
+        message: "the box calls the prompt something that is no id".to_owned(),
+        executed: None,
+    })
 }
 
 /// Uploads the files that came with a prompt; gives the workflow with their names at the box in it.
@@ -178,8 +193,10 @@ async fn taken(
     };
     if prompt.delete_history {
         let named = serde_json::Value::from(id.as_str());
+        // The prompt is done, and that is what the caller has to know.
         desk.post("/history", format!(r#"{{"delete":[{named}]}}"#))
-            .await?;
+            .await
+            .ok();
     }
     session.last_gone();
     finished

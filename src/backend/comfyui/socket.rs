@@ -52,6 +52,17 @@ pub(super) struct Socket {
 impl Socket {
     /// Opens one; returns when the box knows it, so that nothing is missed. If the future is dropped, so is the socket.
     pub(super) async fn open(place: &Place) -> Result<Self, DialError> {
+        let due = place.clock.now() + place.connect;
+        tokio::select! {
+            biased;
+            opened = Self::try_open(place) => opened,
+            () = place.clock.sleep_until(due) => {
+                Err(DialError::transient(format!("the box opens no socket within {:?}", place.connect)))
+            }
+        }
+    }
+
+    async fn try_open(place: &Place) -> Result<Self, DialError> {
         let fence = Arc::new(Fence::default());
         fence.open(1);
         let bare = place.service.socket(&fence).await?;

@@ -4,6 +4,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::support::comfy_peer::State;
 
 const THEIRS: &str = "00000000-0000-4000-8000-000000000001";
 const THEIRS_TOO: &str = "00000000-0000-4000-8000-000000000002";
@@ -205,35 +206,42 @@ async fn two_leases_are_never_on_one_box() {
 }
 
 #[tokio::test]
-async fn an_upload_cut_in_the_middle_of_a_submission_leaves_no_prompt() {
+async fn what_was_not_handed_over_of_a_submission_never_is() {
     let mut stage = Stage::with(1).await;
-    let leased = lease(&mut stage.broker, "art").await;
-    // Released as soon as it may have begun: whatever the box got, nothing of it is left there.
-    for _ in 0..5 {
-        let long = "x".repeat(3 << 20);
-        let params = json!({ "workflow": only("Gate", json!({ "text": long })) }).to_string();
-        let (mut broker, request) = (
-            stage.broker.clone(),
-            on_lease(&leased.lease_token, "queue_prompt", &params),
-        );
-        let asked = stage.peer().look(|state| state.requests.len());
-        let call = tokio::spawn(async move { execute(&mut broker, request).await });
-        stage
-            .peer()
-            .until(|state| state.requests[asked..].iter().any(|line| line == "POST /prompt"))
-            .await;
-        call.abort();
-        let free = on_lease(
-            &leased.lease_token,
-            "status",
-            &json!({ "prompt_id": THEIRS }).to_string(),
-        );
-        loop {
-            match execute(&mut stage.broker, free.clone()).await {
-                Ok(_) => break,
-                Err(status) => assert_eq!(reason(&status), "LEASE_BUSY"),
-            }
-        }
-        stage.peer().look(|state| assert_eq!(state.remaining(), 0));
-    }
+    stage.peer().change(|state| state.holds = true);
+    let long = "x".repeat(4_000_000);
+    let asked = stage.peer().look(|state| state.requests.len());
+    let call = begin(
+        &stage,
+        &json!({ "workflow": only("Gate", json!({ "text": long })) }),
+    );
+    let seen = |state: &State, line: &str| state.requests[asked..].iter().any(|other| other == line);
+    stage.peer().until(|state| seen(state, "POST /prompt")).await;
+    call.abort();
+    // The session is being settled: the queue was asked for when the prompt came up, and now it is again.
+    stage.peer().until(|state| seen(state, "GET /queue")).await;
+    stage.peer().change(|state| state.holds = false);
+    stage.peer().until(|state| state.cut == 1).await;
+    stage.prompt(saves()).await.unwrap();
+    assert_eq!(stage.peer().look(|state| state.submissions.len()), 1);
+}
+
+#[tokio::test]
+async fn a_submission_that_was_handed_over_is_cancelled_when_its_answer_has_come() {
+    let mut stage = Stage::with(1).await;
+    stage.peer().change(|state| state.holds = true);
+    let asked = stage.peer().look(|state| state.requests.len());
+    let call = begin(&stage, &json!({ "workflow": only("Gate", json!({})) }));
+    stage
+        .peer()
+        .until(|state| state.requests[asked..].iter().any(|line| line == "POST /prompt"))
+        .await;
+    call.abort();
+    stage.peer().change(|state| state.holds = false);
+    stage.prompt(saves()).await.unwrap();
+    stage.peer().look(|state| {
+        assert_eq!(state.submissions.len(), 2);
+        assert!(state.ended.iter().all(|(_, how)| how == "success") || state.ended[0].1 == "interrupted");
+        assert_eq!(state.remaining(), 0);
+    });
 }

@@ -117,7 +117,7 @@ async fn a_prompt_that_somebody_else_interrupts_is_cancelled() {
     stream.until("started").await;
     stage.peer().change(|state| state.interrupted = true);
     stream.until("cancelled").await;
-    let status = stream.next().await.unwrap_err();
+    let status = stream.failure().await;
     assert_eq!(
         (status.code(), executed(&status)),
         (Code::Cancelled, "yes".to_owned())
@@ -135,7 +135,7 @@ async fn a_prompt_that_somebody_else_takes_out_of_the_queue_was_not_executed() {
     let mut stream = stage.stream(&json!({ "workflow": saves() })).await;
     stream.until("queued").await;
     stage.peer().change(|state| state.pending.clear());
-    let status = stream.next().await.unwrap_err();
+    let status = stream.failure().await;
     assert_eq!(
         (status.code(), executed(&status)),
         (Code::Cancelled, "no".to_owned()),

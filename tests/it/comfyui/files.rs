@@ -3,6 +3,12 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde_json::json;
+use sublet::proto::{
+    Call, Input, Open, OpenSessionRequest, open_session_request::Message as Sent,
+    open_session_response::Message,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::*;
 use crate::support::comfy_run::PNG;
@@ -128,4 +134,50 @@ async fn a_large_file_comes_in_parts() {
     }
     assert_eq!(size, large.len());
     assert!(largest <= 1 << 20, "{largest}");
+}
+
+#[tokio::test]
+async fn an_upload_may_come_in_parts() {
+    let mut stage = Stage::with(1).await;
+    let (out, messages) = mpsc::unbounded_channel();
+    let send = |message: Sent| {
+        let message = Some(message);
+        out.send(OpenSessionRequest { message }).unwrap();
+    };
+    send(Sent::Open(Open {
+        pool: "art".to_owned(),
+        options: None,
+    }));
+    send(Sent::Call(Call {
+        id: 1,
+        operation: Some(operation("upload", r#"{"name":"film.mp4"}"#)),
+        more_input: true,
+        ..Call::default()
+    }));
+    let answers = stage
+        .broker
+        .open_session(UnboundedReceiverStream::new(messages))
+        .await;
+    let mut answers = answers.unwrap().into_inner();
+    let mut left = 9 << 20;
+    loop {
+        match answers.message().await.unwrap().unwrap().message.unwrap() {
+            Message::InputCredit(credit) if left > 0 => {
+                let size = left.min(credit as usize);
+                left -= size;
+                send(Sent::Input(Input {
+                    call_id: 1,
+                    data: vec![7; size].into(),
+                    last: left == 0,
+                }));
+            }
+            Message::Result(_) => break,
+            Message::Error(status) => panic!("{status:?}"),
+            _ => {}
+        }
+    }
+    let key = ("input".to_owned(), String::new(), "film.mp4".to_owned());
+    stage
+        .peer()
+        .look(|state| assert_eq!(state.files[&key].len(), 9 << 20));
 }

@@ -41,8 +41,7 @@ async fn a_box_that_restarted_and_forgot_the_prompt_has_lost_the_session() {
     let mut stream = stage.stream(&json!({ "workflow": gated() })).await;
     stream.until("started").await;
     stage.peer().restart();
-    stream.until("warning").await;
-    let status = stream.next().await.unwrap_err();
+    let status = stream.failure().await;
     assert_eq!(status.code(), tonic::Code::Aborted);
     assert_eq!(
         (reason(&status), executed(&status)),

@@ -4,6 +4,7 @@ mod basics;
 mod cancel;
 mod errors;
 mod files;
+mod guarded;
 mod jobs;
 mod loss;
 mod recorded;
@@ -35,7 +36,7 @@ impl Stage {
     async fn changed(count: usize, change: impl FnOnce(&mut PoolSpec)) -> Self {
         let mut boxes = Vec::new();
         for _ in 0..count {
-            boxes.push(Peer::start().await);
+            boxes.push(Peer::start());
         }
         let app = App::start().await;
         let mut spec = definition(&boxes);
@@ -142,6 +143,15 @@ impl Stream {
                 if told["event"] == kind {
                     return told;
                 }
+            }
+        }
+    }
+
+    /// Why it ends.
+    async fn failure(&mut self) -> Status {
+        loop {
+            if let Err(status) = self.next().await {
+                return status;
             }
         }
     }

@@ -67,7 +67,7 @@ fn shape(answer: &Value) -> Value {
 async fn the_scripted_box_says_what_a_real_one_said() {
     let record = recorded();
     assert_eq!(record.asked.len(), PROMPTS);
-    let peer = Peer::start().await;
+    let peer = Peer::start();
     let input = |name: &str| ("input".to_owned(), String::new(), name.to_owned());
     peer.change(|state| {
         state.files.insert(input("dot.png"), PNG.into());

@@ -9,7 +9,12 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::mpsc,
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
@@ -18,19 +23,32 @@ use tokio_tungstenite::{
 use super::comfy_peer::{Job, Shared, State};
 
 /// One accept loop, and a task for each connection.
-pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+pub async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     loop {
         let (socket, _) = listener.accept().await.unwrap();
         socket.set_nodelay(true).unwrap();
-        let shared = Arc::clone(&shared);
-        let service = service_fn(move |request| {
-            let shared = Arc::clone(&shared);
-            async move { Ok::<_, Infallible>(serve(request, &shared).await) }
+        let (shared, tls) = (Arc::clone(&shared), tls.clone());
+        tokio::spawn(async move {
+            match tls {
+                None => answer(socket, shared).await,
+                Some(tls) => answer(tls.accept(socket).await.unwrap(), shared).await,
+            }
         });
-        let connection =
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
-        tokio::spawn(connection.with_upgrades());
     }
+}
+
+async fn answer(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: Arc<Shared>) {
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(serve(request, &shared).await) }
+    });
+    let server = hyper::server::conn::http1::Builder::new();
+    // It ends when the other side goes, in whatever way.
+    server
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades()
+        .await
+        .ok();
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -38,14 +56,24 @@ type Answer = Response<Full<Bytes>>;
 async fn serve(request: Request<Incoming>, shared: &Arc<Shared>) -> Answer {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     shared.change(|state| state.requests.push(format!("{method} {uri}")));
-    if request.headers().contains_key("origin") {
-        return plain(StatusCode::FORBIDDEN, "");
+    let guarded = shared.state.lock().unwrap().password.clone();
+    let shown = request
+        .headers()
+        .get("authorization")
+        .map(|shown| shown.to_str().unwrap().to_owned());
+    if request.headers().contains_key("origin") || guarded.is_some() && guarded != shown {
+        let body = format!("{} is not welcome", shown.unwrap_or_default());
+        return Response::builder()
+            .status(StatusCode::FORBIDDEN)
+            .body(Full::new(body.into()))
+            .unwrap();
     }
-    let path = uri
-        .path()
+    // A proxy may have it below a path.
+    let path = uri.path().strip_prefix("/attic").unwrap_or(uri.path());
+    let path = path
         .strip_prefix("/api")
         .filter(|rest| !rest.starts_with("/jobs"))
-        .unwrap_or(uri.path());
+        .unwrap_or(path);
     let query = uri.query().unwrap_or_default().to_owned();
     if path == "/ws" {
         return upgrade(request, &query, shared);
@@ -54,7 +82,11 @@ async fn serve(request: Request<Incoming>, shared: &Arc<Shared>) -> Answer {
         .headers()
         .get("content-type")
         .map(|kind| kind.to_str().unwrap().to_owned());
+    if path == "/prompt" && method == Method::POST {
+        shared.until(|state| (!state.holds).then_some(())).await;
+    }
     let Ok(body) = request.into_body().collect().await else {
+        shared.change(|state| state.cut += 1);
         return plain(StatusCode::BAD_REQUEST, "");
     };
     let body = body.to_bytes();

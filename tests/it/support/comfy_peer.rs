@@ -16,13 +16,14 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpListener,
+    net::TcpSocket,
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{comfy_http, comfy_run};
+use super::{comfy_http, comfy_run, http_peer::Identity};
 
 /// A box that is running. Dropped, it stops.
 #[derive(Debug)]
@@ -56,6 +57,12 @@ pub struct State {
     pub saved: u32,
     /// It has the cancel of newer ones.
     pub modern: bool,
+    /// It does not read submissions.
+    pub holds: bool,
+    /// Bodies that were cut off.
+    pub cut: u32,
+    /// What has to be in every request's `authorization`.
+    pub password: Option<String>,
     /// Every request, as `METHOD path`.
     pub requests: Vec<String>,
     /// Bodies of submissions, byte for byte.
@@ -91,15 +98,30 @@ impl Job {
 }
 
 impl Peer {
-    pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub fn start() -> Self {
+        Self::listen(None)
+    }
+
+    /// A box behind a proxy that wants a password.
+    pub fn guarded(identity: &Identity, password: &str) -> Self {
+        let peer = Self::listen(Some(identity.acceptor()));
+        peer.change(|state| state.password = Some(password.to_owned()));
+        peer
+    }
+
+    fn listen(tls: Option<TlsAcceptor>) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        // So small that whoever is not read from notices soon.
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(64).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changes: watch::Sender::new(()),
             gate: Semaphore::new(0),
         });
-        let accepting = tokio::spawn(comfy_http::accept(listener, Arc::clone(&shared)));
+        let accepting = tokio::spawn(comfy_http::accept(listener, Arc::clone(&shared), tls));
         let working = tokio::spawn(comfy_run::work(Arc::clone(&shared)));
         Self {
             address,
