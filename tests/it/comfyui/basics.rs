@@ -95,8 +95,8 @@ async fn six_boxes_are_one_pool() {
     }
     for peer in &stage.boxes {
         peer.runs().await;
-        peer.open();
     }
+    stage.boxes.iter().for_each(Peer::open);
     let mut at = HashSet::new();
     for call in running {
         let answer: Value = serde_json::from_str(&call.await.unwrap().unwrap()).unwrap();
