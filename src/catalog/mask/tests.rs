@@ -168,7 +168,7 @@ fn bad_paths_are_told_with_what_would_be_right() {
     update_mask: `spec.endpoints.address` goes into a value that changes only as a whole: name the field above
     update_mask: `spec.http.headers.a` goes into a value that changes only as a whole: name the field above
     update_mask: `spec.timeouts.connect.seconds` goes into a value that changes only as a whole: name the field above
-    update_mask: `spec.` is not known: `PoolSpec` has `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`, `redis`, `tcp`, `plugin`, `llm`
+    update_mask: `spec.` is not known: `PoolSpec` has `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`, `redis`, `tcp`, `plugin`, `llm`, `comfyui`
     update_mask: `` is not a field of a pool; paths look like `spec.sizing.max_sessions`
     ");
 }

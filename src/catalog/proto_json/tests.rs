@@ -99,7 +99,7 @@ fn every_unknown_key_and_every_misfit_is_told_with_its_path() {
         "breaker": {},
     }));
     insta::assert_snapshot!(told.join("\n"), @r"
-    pools[2].spec.breaker: is not known here; known are `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`, `redis`, `tcp`, `plugin`, `llm`
+    pools[2].spec.breaker: is not known here; known are `endpoints`, `sizing`, `timeouts`, `lease`, `queue`, `health`, `echo`, `http`, `postgres`, `redis`, `tcp`, `plugin`, `llm`, `comfyui`
     pools[2].spec.echo.delay: is not known here; known are `dial_delay`
     pools[2].spec.endpoints[1].adress: is not known here; known are `name`, `address`, `max_sessions`
     pools[2].spec.endpoints[1].name: must be text
