@@ -353,6 +353,10 @@ mod tests {
             let found = told(&workflow);
             assert_eq!(found[0], (format!("params.workflow.{field}"), kind), "{at}");
         }
+    }
+
+    #[test]
+    fn workflow_without_outputs_is_told_as_a_whole() {
         let mut silent = right();
         silent.as_object_mut().unwrap().remove("2");
         assert_eq!(
