@@ -1,4 +1,4 @@
-//! Several endpoints: who is dialed, who gets which session, and what a dead one costs the others.
+//! Several endpoints: who is dialed, and who gets which session.
 
 use std::sync::Arc;
 
@@ -6,12 +6,9 @@ use super::{
     scene::{Stage, closes, dials, grants, probes},
     scripted::{SECOND, sized},
 };
-use crate::{
-    backend::DialErrorKind,
-    pool::{
-        EndpointSettings, HealthSettings, Refusal, Settings,
-        core::{Action, Grant, Reply, SessionKey, SessionState},
-    },
+use crate::pool::{
+    EndpointSettings, HealthSettings, Refusal, Settings,
+    core::{Action, Grant, Reply, SessionKey, SessionState},
 };
 
 pub(super) fn endpoints(limits: &[(&str, Option<u32>)]) -> Vec<EndpointSettings> {
@@ -30,12 +27,12 @@ fn boxes(max_sessions: u32, limits: &[(&str, Option<u32>)]) -> Settings {
     }
 }
 
-fn stage(max_sessions: u32, limits: &[(&str, Option<u32>)]) -> Stage {
+pub(super) fn stage(max_sessions: u32, limits: &[(&str, Option<u32>)]) -> Stage {
     Stage::new(boxes(max_sessions, limits))
 }
 
 /// Where the dials go.
-fn dialed_at(actions: &[Action]) -> Vec<usize> {
+pub(super) fn dialed_at(actions: &[Action]) -> Vec<usize> {
     let found = actions.iter().filter_map(|action| match action {
         Action::Dial { place, .. } => Some(*place),
         Action::Grant { .. }
@@ -158,61 +155,6 @@ fn those_who_take_any_and_those_who_ask_for_one_are_served_in_the_order_they_cam
 }
 
 #[test]
-fn dead_endpoint_delays_nobody_and_is_tried_again_after_its_pause() {
-    let mut stage = stage(4, &[("a", Some(2)), ("b", Some(2))]);
-    stage.queue();
-    let actions = stage.actions();
-    let dead = dialed_at(&actions)[0];
-    stage.dial_fails(dials(&actions)[0], DialErrorKind::Transient);
-    let actions = stage.actions();
-    assert_eq!(dialed_at(&actions), [1 - dead], "at once, at the other one");
-    assert!(stage.core.is_serving());
-    stage.core.dialed(stage.now, dials(&actions)[0]);
-    assert_eq!(grants(&stage.actions()).len(), 1);
-    // One more is wanted than the other one serves, so the dead one is tried, but nobody is to wait for that.
-    stage.tick(SECOND * 60);
-    stage.queue();
-    let actions = stage.actions();
-    assert_eq!(dialed_at(&actions), [1 - dead]);
-    stage.queue();
-    let places = dialed_at(&stage.tick(SECOND));
-    assert_eq!(places, [dead]);
-}
-
-#[test]
-fn endpoint_that_came_back_is_used_again_although_the_others_suffice() {
-    let mut stage = stage(8, &[("a", Some(4)), ("b", Some(4))]);
-    stage.queue();
-    let actions = stage.actions();
-    let dead = dialed_at(&actions)[0];
-    stage.dial_fails(dials(&actions)[0], DialErrorKind::Transient);
-    let mut held = Vec::new();
-    for _ in 0..3 {
-        for key in dials(&stage.actions()) {
-            stage.core.dialed(stage.now, key);
-        }
-        held.extend(grants(&stage.actions()).into_iter().map(|(_, grant)| grant));
-        if held.len() < 3 {
-            stage.queue();
-        }
-    }
-    assert_eq!(held.len(), 3);
-    let Some(last) = held.pop() else {
-        panic!("three are held")
-    };
-    stage.give(last);
-    stage.later(SECOND * 31);
-    stage.actions();
-    // The pause has passed: what the other one does more by two is reason enough.
-    stage.take();
-    assert_eq!(dialed_at(&stage.actions()), [dead]);
-    // While it is tried, nobody waits for that.
-    stage.queue();
-    let places = dialed_at(&stage.tick(SECOND));
-    assert_eq!(places, [1 - dead]);
-}
-
-#[test]
 fn room_that_was_made_goes_to_who_asked_for_it() {
     for min_sessions in [0, 3] {
         let mut stage = Stage::new(Settings {
@@ -262,28 +204,6 @@ fn session_that_comes_free_goes_to_make_room_for_who_is_first_in_line() {
 }
 
 #[test]
-fn dead_endpoints_keep_nobody_from_dialing_the_others() {
-    let mut stage = stage(8, &[("a", Some(1)), ("b", Some(1)), ("c", Some(2))]);
-    for place in [0, 1] {
-        let Reply::Waiting(waiter) = stage.ask_at(place) else {
-            panic!("nothing is open yet")
-        };
-        let dial = dials(&stage.actions())[0];
-        stage.dial_fails(dial, DialErrorKind::Transient);
-        stage.core.cancel(waiter);
-    }
-    stage.later(SECOND * 31);
-    for place in [0, 1] {
-        let Reply::Waiting(_) = stage.ask_at(place) else {
-            panic!("it is tried")
-        };
-    }
-    assert_eq!(dialed_at(&stage.actions()), [0, 1]);
-    stage.queue();
-    assert_eq!(dialed_at(&stage.actions()), [2]);
-}
-
-#[test]
 fn lowered_limit_of_one_endpoint_leaves_the_others_theirs() {
     let mut stage = stage(4, &[("a", Some(2)), ("b", Some(2))]);
     stage.open(4);
@@ -315,31 +235,6 @@ fn probe_of_one_endpoint_holds_up_nobody_who_asks_for_another() {
     let probed = probes(&stage.actions());
     assert_eq!(probed.len(), 1);
     assert_eq!(place_of(&stage, probed[0]), 1 - place);
-}
-
-#[test]
-fn permanent_fault_of_one_endpoint_refuses_only_those_who_ask_for_it() {
-    let mut stage = stage(4, &[("a", Some(2)), ("b", Some(2))]);
-    let Reply::Waiting(_) = stage.ask_at(0) else {
-        panic!("a is not open yet")
-    };
-    stage.queue();
-    let actions = stage.actions();
-    let at_a = dialed_at(&actions).iter().position(|place| *place == 0);
-    let at_a = dials(&actions)[at_a.expect("a is dialed")];
-    stage.dial_fails(at_a, DialErrorKind::Permanent);
-    let actions = stage.actions();
-    let refused = |tag: usize| {
-        let mut refused = actions
-            .iter()
-            .filter(|action| matches!(action, Action::Refuse { tag: other, .. } if *other == tag));
-        refused.next().is_some()
-    };
-    assert!(refused(0) && !refused(1), "{actions:?}");
-    let Reply::Refused(Refusal::Unreachable { .. }) = stage.ask_at(0) else {
-        panic!("nothing will help there")
-    };
-    assert_eq!(stage.core.stats().waiters, 1, "b is still to come");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod basics;
 mod beside;
 mod control;
 mod endpoints;
+mod endpoints_down;
 mod endpoints_model;
 mod failures_core;
 mod failures_shell;
