@@ -33,7 +33,7 @@ demo: ## Show many clients sharing few sessions, over real gRPC
 bench: ## Print the figures: beside deadpool, bb8 and a bare gRPC server, and of 10,000 leases
 	cargo bench --locked --bench pool --bench execute --bench leases
 
-bench-kinds: ## Print how soon each kind of backend stops when a client dies, and what tunnels, Redis and HTTP/2 cost
+bench-kinds: ## Print how soon each kind of backend stops when a client dies; what tunnels, Redis, HTTP/2 and tokens cost
 	scripts/install-test-needs
 	cargo bench --locked --bench kinds
 

@@ -1,20 +1,13 @@
 //! HTTP calls through a pool beside a fresh connection for each call: the gain that pooling is for.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::pki_types::ServerName;
 use sublet::proto::{
     ExecuteRequest, Operation, broker_service_client::BrokerServiceClient, execute_request::Target, operation,
 };
@@ -23,13 +16,13 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
-use tokio_rustls::TlsConnector;
 
 use crate::{
     broker::{self, Broker, channel},
     cpu::{Server, role},
     load::{process_cpu, record},
     report::{Round, Side, Table},
+    trust::connector,
 };
 
 const CALLERS: usize = 8;
@@ -144,59 +137,4 @@ async fn call(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         .expect("a request");
     let answer = sender.send_request(request).await.expect("an answer");
     answer.into_body().collect().await.expect("a body");
-}
-
-fn connector() -> TlsConnector {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone))
-        .with_no_client_auth();
-    // Each call connects from nothing: a fresh configuration would cost more, a resumed session less.
-    let mut config = config;
-    config.resumption = rustls::client::Resumption::disabled();
-    TlsConnector::from(Arc::new(config))
-}
-
-/// Trusts any certificate, as the pool does here.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }

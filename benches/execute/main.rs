@@ -29,6 +29,7 @@ mod fresh;
 mod load;
 mod peer;
 mod report;
+mod trust;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@
 //! broker's part, the backend's own, and being looked at.
 
 mod peers;
+mod providers;
 mod servers;
 
 use std::time::{Duration, Instant};
@@ -54,6 +55,11 @@ pub async fn measure(effort: &Effort) {
     row(&broker, effort, &mut peers::Http1::start(&broker).await).await;
     row(&broker, effort, &mut peers::Http2::start(&broker).await).await;
     row(&broker, effort, &mut peers::Plugin::start(&broker).await).await;
+    row(&broker, effort, &mut providers::Llm::start(&broker).await).await;
+    let mut comfyui = providers::ComfyUi::start(&broker).await;
+    row(&broker, effort, &mut providers::Running(&mut comfyui)).await;
+    let mut waiting = providers::Pending::behind(&mut comfyui).await;
+    row(&broker, effort, &mut waiting).await;
 }
 
 async fn row<W: Work>(broker: &Broker, effort: &Effort, work: &mut W) {

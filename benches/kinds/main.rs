@@ -1,10 +1,10 @@
 //! The kinds of backend: how soon each is heard to stop when a client is killed in mid-stream; and what tunnels, redis
-//! commands and HTTP/2 requests are through the broker, beside the same without it.
+//! commands, HTTP/2 requests and streams of tokens are through the broker, beside the same without it.
 //!
 //! Clients that are killed are processes of their own, and so are the broker and the servers that are measured beside
 //! it. Both sides of a ratio have the same runtime, server and payload; Sublet runs with its defaults. Rounds of all
-//! sides take turns, and the medians are compared. `-- killed` and `-- beside` do one part only, `-- quick` little of
-//! each.
+//! sides take turns, and the medians are compared. `-- killed`, `-- beside` and `-- streams` do one part only,
+//! `-- quick` little of each.
 
 #![allow(
     clippy::print_stdout,
@@ -36,16 +36,22 @@ mod cpu;
 mod killed;
 mod load;
 mod machine;
+#[path = "../leases/memory.rs"]
+mod memory;
 mod peers;
 #[allow(dead_code, reason = "shared with the execute bench, which uses the rest")]
 #[path = "../execute/report.rs"]
 mod report;
 mod session;
+mod streams;
 #[allow(dead_code, reason = "shared with the tests, which use the rest")]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 mod table;
+mod tokens;
 mod transfer;
+#[path = "../execute/trust.rs"]
+mod trust;
 mod tunnel;
 
 use std::{process::ExitCode, time::Duration};
@@ -87,6 +93,7 @@ fn main() -> ExitCode {
         Some("client") => return client::run(&arguments[1..]),
         Some("serve-tcp") => return peers::serve_tcp(),
         Some("serve-h2") => return peers::serve_h2(),
+        Some("serve-tokens") => return tokens::serve(),
         _ => {}
     }
     let asked = |word: &str| arguments.iter().any(|argument| argument == word);
@@ -97,11 +104,15 @@ fn main() -> ExitCode {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        if !asked("beside") {
+        let all = !["killed", "beside", "streams"].into_iter().any(asked);
+        if all || asked("killed") {
             killed::measure(&effort).await;
         }
-        if !asked("killed") {
+        if all || asked("beside") {
             beside::measure(&effort).await;
+        }
+        if all || asked("streams") {
+            streams::measure(&effort).await;
         }
     });
     machine.report();
