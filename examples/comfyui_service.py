@@ -3,7 +3,8 @@
 Usage: python3 comfyui_service.py [PORT...]    (8188 unless given; 0 takes a free one)
 
 It has the nodes EmptyImage, LoadImage, SaveImage, PreviewImage, and KSampler, whose `steps` take 20 ms each and show
-previews. Prompts run one at a time; an interrupt is noticed at once.
+previews. Prompts run one at a time; an interrupt is noticed at once. One route is its own: GET /stats has the most
+prompts that were in its queue at once, the running one counted, since that was asked last.
 """
 
 import base64
@@ -14,6 +15,7 @@ import json
 import struct
 import sys
 import threading
+import time
 import urllib.parse
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,6 +39,7 @@ class Box:
         self.files: dict[tuple[str, str, str], bytes] = {}
         self.sockets: dict[str, "Request"] = {}
         self.count = 0
+        self.most = 0
         threading.Thread(target=self.work, daemon=True).start()
 
     def tell(self, client: str | None, kind: str, data: dict) -> None:
@@ -61,39 +64,44 @@ class Box:
                 self.running, self.interrupted = self.pending.pop(0), False
             self.run(*self.running)
 
-    def run(self, number: float, prompt_id: str, nodes: dict, extra: dict, _: list) -> None:
-        def tell(kind: str, **data: object) -> None:
-            self.tell(extra.get("client_id"), kind, data | {"prompt_id": prompt_id})
+    def run(self, number: float, prompt_id: str, nodes: dict, extra: dict, targets: list) -> None:
+        messages, outputs, stopped = [], {}, False
+
+        def tell(kind: str, **about: object) -> None:
+            about["prompt_id"] = prompt_id
+            if kind.startswith("execution_"):
+                about["timestamp"] = milliseconds()
+                messages.append([kind, about])
+            self.tell(extra.get("client_id"), kind, about)
 
         tell("execution_start")
         tell("execution_cached", nodes=[])
-        outputs, messages = {}, []
         for node in sorted(nodes, key=lambda node: nodes[node]["class_type"] in OUTPUTS):
             kind, inputs = nodes[node]["class_type"], nodes[node]["inputs"]
             tell("executing", node=node, display_node=node)
             if kind == "KSampler":
                 self.sample(tell, extra.get("client_id"), prompt_id, node, inputs)
-            if self.interrupted:
+            if stopped := self.interrupted:
                 tell("execution_interrupted", node_id=node, node_type=kind, executed=[])
-                messages.append(["execution_interrupted", {"prompt_id": prompt_id, "node_id": node}])
                 break
             if folder := OUTPUTS.get(kind):
-                prefix = inputs.get("filename_prefix", "ComfyUI")
-                count = sum(name.startswith(f"{prefix}_") for _, _, name in self.files) + 1
-                name = f"{prefix}_{count:05}_.png"
-                self.files[folder, "", name] = PNG
-                outputs[node] = {"images": [{"filename": name, "subfolder": "", "type": folder}]}
+                outputs[node] = self.save(folder, inputs.get("filename_prefix", "ComfyUI"))
                 tell("executed", node=node, display_node=node, output=outputs[node])
-        if not messages:
+        if not stopped:
             tell("execution_success")
-        status = {"status_str": "error" if messages else "success", "completed": not messages, "messages": messages}
+        status = {"status_str": "error" if stopped else "success", "completed": not stopped, "messages": messages}
+        prompt = [number, prompt_id, nodes, extra, targets]
         with self.changed:
-            self.history[prompt_id] = {
-                "prompt": [number, prompt_id, nodes, extra, []], "outputs": outputs, "status": status, "meta": {}
-            }
+            self.history[prompt_id] = {"prompt": prompt, "outputs": outputs, "status": status, "meta": {}}
             self.running = None
         self.tell(None, "status", self.status())
         tell("executing", node=None)
+
+    def save(self, folder: str, prefix: str) -> dict:
+        count = sum(name.startswith(f"{prefix}_") for _, _, name in self.files) + 1
+        name = f"{prefix}_{count:05}_.png"
+        self.files[folder, "", name] = PNG
+        return {"images": [{"filename": name, "subfolder": "", "type": folder}]}
 
     def sample(self, tell, client: str, prompt_id: str, node: str, inputs: dict) -> None:
         steps = inputs.get("steps", 20)
@@ -127,15 +135,25 @@ class Box:
         with self.changed:
             self.count += 1
             number = asked.get("number", self.count)
-            extra = asked.get("extra_data", {}) | {"client_id": asked.get("client_id")}
+            extra = asked.get("extra_data", {}) | {"client_id": asked.get("client_id"), "create_time": milliseconds()}
             self.pending.append((number, prompt_id, nodes, extra, outputs))
+            self.most = max(self.most, self.remaining())
             self.changed.notify_all()
         self.tell(None, "status", self.status())
         return 200, {"prompt_id": prompt_id, "number": number, "node_errors": {}}
 
+    def most_at_once(self) -> int:
+        with self.changed:
+            most, self.most = self.most, self.remaining()
+        return most
+
     def has(self, image: str) -> bool:
         folder, _, name = image.rpartition("/")
         return ("input", folder, name) in self.files
+
+
+def milliseconds() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def refused(kind: str, message: str, extra: dict | None = None, nodes: dict | None = None) -> tuple[int, dict]:
@@ -177,6 +195,8 @@ class Request(BaseHTTPRequestHandler):
             self.send(200 if found else 404, "image/png", found or b"")
         elif path == "/system_stats":
             self.answer(200, {"system": {"comfyui_version": "0.24.0"}, "devices": [{"name": "none", "type": "cpu"}]})
+        elif path == "/stats":
+            self.answer(200, {"most_at_once": box.most_at_once()})
         elif path == "/object_info/SaveImage":
             self.answer(200, {"SaveImage": {"input": {"required": {"images": ["IMAGE"]}}, "output_node": True}})
         else:

@@ -2,12 +2,17 @@
 
 Usage: python3 llm_service.py [PORT]    (8000 unless given; 0 takes a free one)
 
-It has the model `parrot`, streams a word at a time, and refuses the model `busy` with 429 and any other with 404.
+It has the model `parrot`, streams a word at a time, and refuses the model `busy` with 429 and any other with 404. The
+model `chatterbox` streams what it was told over and over until its listener goes, and says so on standard output.
 """
 
+import itertools
 import json
 import sys
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MODELS = ("parrot", "chatterbox")
 
 
 class Parrot(BaseHTTPRequestHandler):
@@ -16,7 +21,8 @@ class Parrot(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.answer({"object": "list", "data": [{"id": "parrot", "object": "model", "owned_by": "nobody"}]})
+        models = [{"id": model, "object": "model", "owned_by": "nobody"} for model in MODELS]
+        self.answer({"object": "list", "data": models})
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -24,7 +30,7 @@ class Parrot(BaseHTTPRequestHandler):
         if model == "busy":
             error = {"message": "Rate limit reached", "type": "requests", "code": "rate_limit_exceeded"}
             self.answer({"error": error}, 429, {"Retry-After": "2", "X-RateLimit-Remaining-Requests": "0"})
-        elif model != "parrot":
+        elif model not in MODELS:
             error = {"message": f"The model `{model}` does not exist", "code": "model_not_found"}
             self.answer({"error": error}, 404)
         elif self.path.endswith("/embeddings"):
@@ -39,14 +45,20 @@ class Parrot(BaseHTTPRequestHandler):
         finish = "stop" if kept == words else "length"
         usage = {"prompt_tokens": len(words), "completion_tokens": len(kept), "total_tokens": len(words) + len(kept)}
         if asked.get("stream"):
+            if model == "chatterbox":
+                kept = itertools.cycle(words)
             wants_usage = asked.get("stream_options", {}).get("include_usage")
-            self.stream(model, kept, finish, usage if wants_usage else None)
+            try:
+                self.stream(model, kept, finish, usage if wants_usage else None)
+            except OSError:
+                print(f"who said {said!r} has gone", flush=True)
+                self.close_connection = True
         else:
             message = {"role": "assistant", "content": " ".join(kept)}
             choice = {"index": 0, "message": message, "text": " ".join(kept), "finish_reason": finish}
             self.answer({"id": "p-1", "model": model, "choices": [choice], "usage": usage})
 
-    def stream(self, model: str, words: list[str], finish: str, usage: dict | None) -> None:
+    def stream(self, model: str, words: Iterable[str], finish: str, usage: dict | None) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")

@@ -2,7 +2,7 @@
 
 import types
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, Self
 
 import grpc
@@ -88,8 +88,8 @@ class Sublet:
         wait: float | None = None,
         priority: str = "NORMAL",
         endpoint: str = "",
-    ) -> Iterator[operation_pb2.Event]:
-        """Runs one operation and yields its events. Closing the iterator cancels it."""
+    ) -> Generator[operation_pb2.Event, None, None]:
+        """Runs one operation and yields its events. Closing the generator cancels it."""
         request = pb.ExecuteRequest(
             pool=pool, options=_options(wait, priority, endpoint), operation=operation(name, params, body, timeout)
         )
@@ -108,6 +108,17 @@ class Sublet:
         request = pool_service_pb2.CreatePoolRequest(pool=pool, validate_only=validate_only)
         with translated():
             return self.pools.CreatePool(request).pool
+
+    def get_pool(self, name: str) -> pool_pb2.Pool:
+        """A pool with its definition."""
+        with translated():
+            return self.pools.GetPool(pool_service_pb2.GetPoolRequest(name=name)).pool
+
+    def leases(self, pool: str) -> list[pool_service_pb2.LeaseEntry]:
+        """A pool's leases at this moment, the oldest 1000 at most."""
+        with translated():
+            request = pool_service_pb2.ListLeasesRequest(pool=pool, page_size=1000)
+            return list(self.pools.ListLeases(request).leases)
 
     def delete_pool(self, name: str, *, force: bool = False) -> None:
         """Deletes a pool: once its leases have ended, or, with `force`, now."""

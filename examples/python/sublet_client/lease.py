@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Self
 
 from sublet.v1 import broker_service_pb2 as pb
@@ -69,8 +69,8 @@ class Lease:
         *,
         body: bytes = b"",
         timeout: float | None = None,
-    ) -> Iterator[operation_pb2.Event]:
-        """Runs an operation and yields its events, unnumbered. Closing the iterator cancels it."""
+    ) -> Generator[operation_pb2.Event, None, None]:
+        """Runs an operation and yields its events, unnumbered. Closing the generator cancels it."""
         request = pb.ExecuteRequest(lease_token=self._token, operation=operation(name, params, body, timeout))
         return events(self._stub, request)
 
@@ -144,7 +144,7 @@ def repeated(call: Callable[[], Any], repeats: int = REPEATS) -> Any:
         return call()
 
 
-def events(stub: rpc.BrokerServiceStub, request: pb.ExecuteRequest) -> Iterator[operation_pb2.Event]:
+def events(stub: rpc.BrokerServiceStub, request: pb.ExecuteRequest) -> Generator[operation_pb2.Event, None, None]:
     """The events of a streamed call."""
     responses = stub.ExecuteStream(pb.ExecuteStreamRequest(request=request))
     try:
