@@ -40,7 +40,7 @@ def listening(service: subprocess.Popen[str]) -> str:
     assert service.stdout is not None
     line = service.stdout.readline()
     if not line.startswith("listening on "):
-        raise OSError(f"{service.args} did not start")
+        raise OSError(f"{service.args!r} did not start")
     return line.split()[-1]
 
 

@@ -13,9 +13,11 @@ from studio.services import Box
 from sublet_client import BackendError, Sublet
 
 WATCHER = """
-import json, sys
+import json, os, sys, threading
 from sublet_client import Sublet
 address, how, pool, operation, params, awaited = sys.argv[1:]
+# Not to outlive tests that are killed themselves.
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
 sublet = Sublet(address)
 if how == "one-shot":
     events = sublet.stream(pool, operation, params)
@@ -39,7 +41,7 @@ HOW = pytest.mark.parametrize("how", ["one-shot", "lease"])
 def watching(broker, how: str, pool: str, operation: str, params: dict, awaited: str) -> Iterator[subprocess.Popen]:
     """A process that streams an operation, once the awaited event has come."""
     command = [sys.executable, "-c", WATCHER, broker.address, how, pool, operation, json.dumps(params), awaited]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watcher:
         try:
             assert watcher.stdout.readline().strip() == awaited
             yield watcher
