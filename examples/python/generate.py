@@ -17,7 +17,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 def main() -> int:
     parser = argparse.ArgumentParser(description="Generates the stubs of sublet.v1 and sublet.plugin.v1.")
     parser.add_argument("--protos", type=pathlib.Path, default=HERE.parent.parent / "proto")
-    parser.add_argument("--out", type=pathlib.Path, default=HERE / "stubs")
+    # A hidden folder, so that what looks at the project's own files leaves it out.
+    parser.add_argument("--out", type=pathlib.Path, default=HERE / ".stubs")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     protos = sorted(arguments.protos.glob("sublet/**/*.proto"))

@@ -15,6 +15,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -47,8 +48,8 @@ STEPS: Mapping[str, Callable[[Studio], None]] = {
 
 def main() -> int:
     asked = arguments()
-    # A signal ends the services too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stopped)
     with contextlib.ExitStack() as stack:
         if asked.with_services:
             asked.models, asked.boxes = stack.enter_context(running(BOXES))
@@ -58,10 +59,23 @@ def main() -> int:
         except SubletError as error:
             print(f"NOT SEEN: a broker with two pools: {error}")
             return 1
-        for name, step in STEPS.items():
-            attempt(studio, name, step)
+        # In a thread of its own, because a signal is raised in the main one, and gRPC does not survive it in mid-call.
+        steps = threading.Thread(target=take_steps, args=(studio,), daemon=True)
+        steps.start()
+        steps.join()
         print(f"NOT SEEN: {studio.missed} of these" if studio.missed else "all of it was seen")
         return 1 if studio.missed else 0
+
+
+def stopped(number: int, _: object) -> None:
+    """A signal ends the program, which deletes its pools and ends its services on the way."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def take_steps(studio: Studio) -> None:
+    for name, step in STEPS.items():
+        attempt(studio, name, step)
 
 
 def attempt(studio: Studio, name: str, step: Callable[[Studio], None]) -> None:

@@ -36,7 +36,7 @@ def share(studio: Studio) -> None:
     # All boxes are taken before any goes on, so that a second lease of one would have its chance.
     taken = threading.Barrier(len(studio.boxes))
     with concurrent.futures.ThreadPoolExecutor(count) as threads:
-        stays = list(threads.map(lambda number: stay(studio, taken, number), range(1, count + 1)))
+        stays = list(threads.map(lambda number: attend(studio, taken, number), range(1, count + 1)))
     used = {name: [stay for stay in stays if stay.box == name] for name in studio.boxes}
     for name, here in used.items():
         print(f"{name} ran prompts {', '.join(str(stay.number) for stay in sorted(here, key=lambda stay: stay.begin))}")
@@ -45,17 +45,26 @@ def share(studio: Studio) -> None:
     look_at_boxes(studio, used)
 
 
+def attend(studio: Studio, taken: threading.Barrier, number: int) -> Stay:
+    """Runs a prompt; if it fails, the others do not wait for it."""
+    try:
+        return stay(studio, taken, number)
+    except BaseException:
+        taken.abort()
+        raise
+
+
 def stay(studio: Studio, taken: threading.Barrier, number: int) -> Stay:
     """Takes a box and runs a prompt there."""
     with studio.sublet.lease(studio.art, wait=PATIENCE) as lease:
         begin = time.monotonic()
-        all_taken(taken)
+        wait_for_others(taken)
         leased = [entry.lease.endpoint for entry in studio.sublet.leases(studio.art)]
         painting = follow(lease.stream("queue_prompt", studio.prompt(FEW)))
         return Stay(number, lease.endpoint, painting.prompt_id, begin, time.monotonic(), leased)
 
 
-def all_taken(taken: threading.Barrier) -> None:
+def wait_for_others(taken: threading.Barrier) -> None:
     try:
         taken.wait(PATIENCE)
     except threading.BrokenBarrierError:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import sys
 import pytest
 from studio import services
 from sublet.v1 import pool_service_pb2
+from sublet_client import Sublet
 
 FOLDER = pathlib.Path(__file__).parents[1]
 
@@ -47,9 +49,25 @@ def test_one_command_shows_all_of_it_and_leaves_nothing_behind(broker, sublet, t
     assert sorted(int(number) for line in numbers for number in line.split(", ")) == list(range(1, 19))
     for name in ("preview.png", "studio_00001_.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert_nothing_is_left(sublet, done.stdout)
+
+
+def test_a_signal_ends_it_and_leaves_nothing_behind(broker, sublet, tmp_path):
+    command = [sys.executable, "-m", "studio", "--broker", broker.address, "--with-services", "--folder", tmp_path]
+    with subprocess.Popen(command, cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        # The first calls of this step are just being made.
+        told = "".join(iter(running.stdout.readline, "-- prompts cancelled\n"))
+        running.terminate()
+        _, errors = running.communicate()
+    assert (running.returncode, errors) == (128 + signal.SIGTERM, "")
+    assert_nothing_is_left(sublet, told)
+
+
+def assert_nothing_is_left(sublet: Sublet, told: str) -> None:
+    """The pools are deleted, and the boxes have ended."""
     pools = sublet.pools.ListPools(pool_service_pb2.ListPoolsRequest()).pools
     assert not [pool.name for pool in pools if pool.name.startswith("studio")]
-    addresses = re.findall(r"^box-\d is at http://(.*):(\d+)$", done.stdout, re.MULTILINE)
+    addresses = re.findall(r"^box-\d is at http://(.*):(\d+)$", told, re.MULTILINE)
     assert len(addresses) == 6
     for host, port in addresses:
         with pytest.raises(ConnectionRefusedError):
