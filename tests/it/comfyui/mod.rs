@@ -2,6 +2,7 @@
 
 mod basics;
 mod cancel;
+mod dropped;
 mod errors;
 mod files;
 mod guarded;

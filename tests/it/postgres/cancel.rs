@@ -1,31 +1,21 @@
 //! Calls that are dropped at any point, and next holders who must not notice: no 57014 that is not theirs, no row of
 //! another's, and mostly the same session.
 
-use std::{collections::BTreeMap, env, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use sublet::proto::{ExecuteRequest, ExecuteStreamRequest, RevokeLeaseRequest};
 use tokio::time::timeout;
 
 use super::{Stage, opened::Opened};
-use crate::support::calls::*;
+use crate::support::{
+    calls::*,
+    dice::{Dice, loops},
+};
 
-/// Loops, unless `SUBLET_SOAK_CANCELS` says otherwise.
 const LOOPS: u64 = 300;
 /// Nothing takes so long.
 const STEP: Duration = Duration::from_secs(30);
-
-/// A reproducible sequence (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 /// How a call ends before its time.
 const WAYS: [&str; 8] = [
@@ -82,14 +72,6 @@ fn on(token: &str, request: ExecuteRequest) -> ExecuteRequest {
     }
 }
 
-/// Lets others go on for a while that is different each time: from not at all to some milliseconds.
-async fn a_while(dice: &mut Dice) {
-    let scale = dice.roll(11);
-    for _ in 0..dice.roll(1 << scale) {
-        tokio::task::yield_now().await;
-    }
-}
-
 /// Ordinary statements, on a lease or not; each answer must be that statement's own.
 async fn ordinary(stage: &mut Stage, dice: &mut Dice, what: &str) {
     let token = if dice.roll(2) == 0 {
@@ -129,7 +111,7 @@ async fn ask(stage: &mut Stage, dice: &mut Dice, token: Option<&str>, what: &str
 async fn drop_call(stage: &Stage, dice: &mut Dice, request: ExecuteRequest) {
     let mut broker = stage.broker.clone();
     let running = tokio::spawn(async move { execute(&mut broker, request).await });
-    a_while(dice).await;
+    dice.a_while().await;
     running.abort();
 }
 
@@ -146,7 +128,7 @@ async fn drop_stream(stage: &Stage, dice: &mut Dice, request: ExecuteRequest) {
         }
         std::future::pending::<()>().await;
     });
-    a_while(dice).await;
+    dice.a_while().await;
     running.abort();
 }
 
@@ -158,7 +140,7 @@ async fn end_leased(stage: &mut Stage, dice: &mut Dice, request: ExecuteRequest,
     let request = on(&token, request);
     let mut broker = stage.broker.clone();
     let running = tokio::spawn(async move { execute(&mut broker, request).await });
-    a_while(dice).await;
+    dice.a_while().await;
     match way {
         "call on a lease dropped" => {
             running.abort();
@@ -183,7 +165,7 @@ async fn end_opened(stage: &mut Stage, dice: &mut Dice, request: ExecuteRequest,
     let mut opened = Opened::on(&mut stage.broker, "db").await;
     let way = format!("{way}, {}", request.operation.as_ref().unwrap().name);
     opened.call(request.operation.unwrap(), false, false);
-    a_while(dice).await;
+    dice.a_while().await;
     if way.contains("cancelled") {
         opened.cancel_latest();
         drop(opened.answer().await);
@@ -206,11 +188,11 @@ async fn time_out(stage: &mut Stage, dice: &mut Dice, mut request: ExecuteReques
 
 #[tokio::test]
 async fn dropped_calls_reach_no_next_holder() {
-    let loops = env::var("SUBLET_SOAK_CANCELS").map_or(LOOPS, |loops| loops.parse().unwrap());
+    let loops = loops(LOOPS);
     let mut stage = Stage::with(1).await;
     let table = json!({ "sql": "create unlogged table filled (tag int8, fill text)" });
     stage.one("execute", table).await.unwrap();
-    let mut dice = Dice(0x5DEE_CE66_D1CE_4E5B);
+    let mut dice = Dice::new(0x5DEE_CE66_D1CE_4E5B);
     let mut closed = BTreeMap::<String, u64>::new();
     let mut pid = backend(&mut stage).await;
     for turn in 0..loops {

@@ -7,23 +7,14 @@ use sublet::proto::{ExecuteRequest, ExecuteStreamRequest};
 use tokio::time::timeout;
 
 use super::Stage;
-use crate::support::calls::*;
+use crate::support::{
+    calls::*,
+    dice::{Dice, loops},
+};
 
 const LOOPS: u64 = 240;
 /// Nothing takes so long.
 const STEP: Duration = Duration::from_secs(30);
-
-/// A reproducible sequence (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 /// What is dropped: it names its own number, so that an answer to another call would be known.
 fn work(dice: &mut Dice, tag: u64) -> ExecuteRequest {
@@ -55,14 +46,6 @@ fn work(dice: &mut Dice, tag: u64) -> ExecuteRequest {
     }
 }
 
-/// Lets others go on for a while that is different each time: from not at all to some milliseconds.
-async fn a_while(dice: &mut Dice) {
-    let scale = dice.roll(11);
-    for _ in 0..dice.roll(1 << scale) {
-        tokio::task::yield_now().await;
-    }
-}
-
 /// Begins a call, unary or streamed, and drops it.
 async fn drop_call(stage: &Stage, dice: &mut Dice, request: ExecuteRequest) {
     let (mut broker, streamed, some) = (stage.broker.clone(), dice.roll(2) == 0, dice.roll(20));
@@ -80,7 +63,7 @@ async fn drop_call(stage: &Stage, dice: &mut Dice, request: ExecuteRequest) {
             drop(events.message().await);
         }
     });
-    a_while(dice).await;
+    dice.a_while().await;
     running.abort();
 }
 
@@ -100,8 +83,8 @@ async fn dropped_calls_reach_no_next_holder() {
         .one("command", json!({ "args": ["EVAL", fill, 0] }))
         .await
         .unwrap();
-    let mut dice = Dice(0x5DEE_CE66_D1CE_4E5B);
-    for turn in 0..LOOPS {
+    let mut dice = Dice::new(0x5DEE_CE66_D1CE_4E5B);
+    for turn in 0..loops(LOOPS) {
         let request = work(&mut dice, turn);
         let step = async {
             if dice.roll(2) == 0 {

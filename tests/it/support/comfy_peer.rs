@@ -2,8 +2,8 @@
 //! does what a test tells it to do wrong. It agrees with a conversation recorded from a real one.
 //!
 //! Nodes that a real one does not have are the tests' own: `Gate` waits for [`Peer::open`] or an interrupt, `Deaf` for
-//! [`Peer::open`] alone, `Steps` makes progress and previews, `Explode` fails, `Block` blocks its branch, `Say` puts out
-//! a text.
+//! [`Peer::open`] alone, `Late` for an interrupt that it is slow to notice, `Steps` makes progress and previews,
+//! `Explode` fails, `Block` blocks its branch, `Say` puts out a text.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,6 +24,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{comfy_http, comfy_run, http_peer::Identity};
+
+/// The client that is not the broker.
+const SOMEBODY: &str = "somebody else";
 
 /// A box that is running. Dropped, it stops.
 #[derive(Debug)]
@@ -75,6 +78,8 @@ pub struct State {
     pub ended: Vec<(String, String)>,
     /// Client ids that sockets ever had.
     pub client_ids: Vec<String>,
+    /// The most prompts of one broker that it ever had at the same time.
+    pub most: usize,
 }
 
 /// A prompt at the box.
@@ -164,7 +169,7 @@ impl Peer {
     /// Somebody else's prompt.
     pub fn put(&self, id: &str, prompt: Value) {
         self.shared
-            .submit(&json!({ "prompt": prompt, "prompt_id": id, "client_id": "somebody else" }));
+            .submit(&json!({ "prompt": prompt, "prompt_id": id, "client_id": SOMEBODY }));
     }
 
     pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -208,7 +213,10 @@ impl Drop for Peer {
 
 impl Shared {
     pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let changed = change(&mut self.state.lock().unwrap());
+        let mut state = self.state.lock().unwrap();
+        let changed = change(&mut state);
+        state.most = state.most.max(state.ours());
+        drop(state);
         self.changes.send_replace(());
         changed
     }
@@ -384,6 +392,12 @@ impl State {
         if self.running.as_ref().is_some_and(|job| job.id == id) {
             self.interrupted = true;
         }
+    }
+
+    /// The broker's prompts, those that wait and the one that runs.
+    fn ours(&self) -> usize {
+        let all = self.pending.iter().chain(&self.running);
+        all.filter(|job| job.client() != Some(SOMEBODY)).count()
     }
 
     pub fn remaining(&self) -> usize {

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::comfy_peer::{Job, Shared};
 
 /// The nodes that it has.
-pub const CLASSES: [&str; 13] = [
+pub const CLASSES: [&str; 14] = [
     "EmptyImage",
     "ImageBlur",
     "LoadImage",
@@ -19,18 +19,20 @@ pub const CLASSES: [&str; 13] = [
     "KSampler",
     "Gate",
     "Deaf",
+    "Late",
     "Steps",
     "Explode",
     "Block",
     "Say",
 ];
 /// Those that put something out.
-pub const OUTPUTS: [&str; 8] = [
+pub const OUTPUTS: [&str; 9] = [
     "SaveImage",
     "PreviewImage",
     "SaveImageWebsocket",
     "Gate",
     "Deaf",
+    "Late",
     "Steps",
     "Explode",
     "Say",
@@ -226,7 +228,7 @@ impl Run<'_> {
         }
         self.show(id, 1.0, 1.0, "finished");
         let class = nodes[id]["class_type"].as_str().unwrap();
-        if !["SaveImageWebsocket", "Gate", "Deaf", "Steps"].contains(&class) {
+        if !["SaveImageWebsocket", "Gate", "Deaf", "Late", "Steps"].contains(&class) {
             self.shared
                 .change(|state| state.cache.insert(key(nodes, id), output.clone()));
         }
@@ -278,6 +280,13 @@ impl Run<'_> {
                 () = self.shared.until(|state| state.interrupted.then_some(())) => Done::Interrupted,
                 opened = self.shared.gate.acquire() => { opened.unwrap().forget(); Done::Output(Value::Null) }
             },
+            "Late" => {
+                self.shared.until(|state| state.interrupted.then_some(())).await;
+                for _ in 0..1000 {
+                    tokio::task::yield_now().await;
+                }
+                Done::Interrupted
+            }
             "Deaf" => {
                 self.shared.gate.acquire().await.unwrap().forget();
                 if self.shared.state.lock().unwrap().interrupted {

@@ -5,6 +5,8 @@ pub mod calls;
 pub mod comfy_http;
 pub mod comfy_peer;
 pub mod comfy_run;
+#[allow(dead_code, reason = "shared with the benches, which roll none")]
+pub mod dice;
 pub mod driver;
 mod driver_described;
 pub mod driver_server;
