@@ -6,6 +6,7 @@ mod errors;
 #[path = "../../../../tests/it/support/llm_peer.rs"]
 #[allow(dead_code, reason = "integration tests use the rest")]
 mod llm_peer;
+mod losses;
 mod providers;
 mod recorded;
 mod streams;

@@ -1,0 +1,167 @@
+//! Answers that break off, that nobody can read, or that do not come in time, and connections that are lost.
+
+use tonic::Code;
+
+use super::*;
+use llm_peer::{answered, begun, events, finish, stop, token};
+
+#[tokio::test]
+async fn a_stream_that_is_cut_before_its_end_marker_is_a_loss_of_data() {
+    let cut = |text: String| [begun(&text), vec![Step::Close]].concat();
+    let ended = |text: String| events(&text, 1000);
+    let half = token("lost").trim_end().trim_end_matches('}').to_owned();
+    let cases = [
+        ("cut after a token", cut(token("a")), Executed::Unknown),
+        (
+            "cut within a chunk",
+            cut(format!("{}{half}", token("a"))),
+            Executed::Unknown,
+        ),
+        (
+            "cut before any",
+            cut(String::from(": hello\n\n")),
+            Executed::Unknown,
+        ),
+        (
+            "cut after the model stopped",
+            cut(format!("{}{}", token("a"), finish("stop"))),
+            Executed::Yes,
+        ),
+        (
+            "ended without a marker",
+            ended(format!("{}{}", token("a"), finish("stop"))),
+            Executed::Yes,
+        ),
+        (
+            "ended within a chunk",
+            ended(format!("{}{half}", token("a"))),
+            Executed::Unknown,
+        ),
+        (
+            "marked without a reason",
+            ended(format!("{}data: [DONE]\n\n", token("a"))),
+            Executed::Unknown,
+        ),
+    ];
+    for (what, script, wanted) in cases {
+        let peer = Peer::start(vec![script, events(&stop(), 100)]);
+        let mut bench = Bench::with(&peer).await;
+        let (error, executed) = bench.fail("chat", HELLO).await;
+        assert_eq!(error.metadata["kind"], "truncated", "{what}");
+        assert_eq!(
+            (error.code, executed, error.retry_after),
+            (Code::DataLoss, wanted, None),
+            "{what}"
+        );
+        assert_eq!(
+            bench.stream("chat", HELLO).await.unwrap().attributes["finish_reason"],
+            "stop",
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_is_cut_or_is_none_is_a_loss_of_data() {
+    let cut = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"id\":";
+    let script = vec![Step::Request, Step::Send(cut.into()), Step::Close];
+    let peer = Peer::start(vec![script, answered(200, "", "<html>a portal</html>")]);
+    let mut bench = Bench::with(&peer).await;
+    let (error, executed) = failure(bench.ask("chat", HELLO).await.unwrap_err());
+    assert_eq!(
+        (error.metadata["kind"].as_str(), executed),
+        ("truncated", Executed::Unknown)
+    );
+    let (error, executed) = failure(bench.ask("chat", HELLO).await.unwrap_err());
+    assert_eq!(
+        (error.metadata["kind"].as_str(), executed),
+        ("malformed", Executed::Yes)
+    );
+    assert_eq!(error.code, Code::DataLoss);
+}
+
+#[tokio::test]
+async fn a_part_that_cannot_be_read_is_told_and_ends_the_answer() {
+    for bad in ["data: {\"choices\": [{\n\n", "data: nonsense\n\n"] {
+        let peer = Peer::start(vec![events(&format!("{}{bad}{}", token("a"), stop()), 1000)]);
+        let (error, _) = Bench::with(&peer).await.fail("chat", HELLO).await;
+        assert_eq!(
+            (error.metadata["kind"].as_str(), error.code),
+            ("malformed", Code::DataLoss),
+            "{bad}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_deadline_is_told_apart() {
+    let slow = LlmBackend {
+        first_token_timeout: span(50),
+        ..own(Wire::Openai)
+    };
+    let timeout = |error: CallError| {
+        let CallError::Timeout { what, .. } = error else {
+            panic!("{error:?}");
+        };
+        what
+    };
+    for script in [
+        vec![Step::Request, Step::ToEnd],
+        // Neither a comment nor the first chunk, which says only who speaks, is a token.
+        [
+            begun(": wait\n\ndata: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n"),
+            vec![Step::ToEnd],
+        ]
+        .concat(),
+    ] {
+        let peer = Peer::start(vec![script, events(&format!("{}{}", token("a"), stop()), 50)]);
+        let mut bench = Bench::of(&peer, slow.clone()).await;
+        assert_eq!(
+            timeout(bench.stream("chat", HELLO).await.unwrap_err()),
+            "first token"
+        );
+        bench.session.settle().await.unwrap();
+        peer.until(|lines| lines[0].end == Some(End::Reset)).await;
+        assert_eq!(bench.stream("chat", HELLO).await.unwrap().text, "a");
+    }
+    let idle = LlmBackend {
+        idle_timeout: span(50),
+        ..own(Wire::Openai)
+    };
+    let peer = Peer::start(vec![[begun(&token("a")), vec![Step::ToEnd]].concat()]);
+    let mut bench = Bench::of(&peer, idle).await;
+    assert_eq!(timeout(bench.stream("chat", HELLO).await.unwrap_err()), "idle");
+}
+
+#[tokio::test]
+async fn a_connection_that_the_provider_closed_is_dialed_anew_and_what_it_read_is_never_sent_twice() {
+    let answer = answered(200, "", "{}");
+    let peer = Peer::start(vec![
+        [answer.clone(), vec![Step::Close]].concat(),
+        [answer, vec![Step::Request, Step::Reset]].concat(),
+        vec![Step::ToEnd],
+    ]);
+    let mut bench = Bench::with(&peer).await;
+    bench.ask("chat", HELLO).await.unwrap();
+    peer.until(|lines| lines[0].end.is_some()).await;
+    bench.ask("chat", HELLO).await.unwrap();
+    let error = bench.ask("chat", HELLO).await.unwrap_err();
+    assert!(
+        matches!(error, CallError::Broken { executed: None, .. }),
+        "{error:?}"
+    );
+    assert_eq!((peer.lines().len(), peer.requests().len()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_provider_that_cannot_be_reached_again_has_done_nothing() {
+    let mut peer = Peer::start(vec![[answered(200, "", "{}"), vec![Step::Close]].concat()]);
+    let mut bench = Bench::with(&peer).await;
+    bench.ask("chat", HELLO).await.unwrap();
+    peer.until(|lines| lines[0].end.is_some()).await;
+    peer.refuse().await;
+    let before = bench.fence.sent();
+    let error = bench.ask("chat", HELLO).await.unwrap_err();
+    assert!(matches!(error, CallError::Dial(_)), "{error:?}");
+    assert_eq!(bench.fence.sent(), before);
+}
