@@ -305,8 +305,13 @@ impl Exchange<'_> {
 
     /// Ends the exchange at a protocol boundary: the connection is kept if the answer was read `whole`, else closed.
     /// Dropped, it is cut off, and the client has to be settled.
-    pub(in crate::backend) async fn finish(mut self, whole: bool) {
-        self.call.keep_if(whole, self.last).await;
-        self.call.session.rest();
+    pub(in crate::backend) async fn finish(self, whole: bool) {
+        let Self {
+            mut call, body, last, ..
+        } = self;
+        // A stream is reset when nobody holds on to any part of it, and that is what hanging up waits for.
+        drop(body);
+        call.keep_if(whole, last).await;
+        call.session.rest();
     }
 }

@@ -6,7 +6,7 @@ mod faults;
 mod h2;
 #[path = "../../../../tests/it/support/h2_peer.rs"]
 #[allow(dead_code, reason = "integration tests use the rest")]
-mod h2_peer;
+pub(in crate::backend) mod h2_peer;
 #[path = "../../../../tests/it/support/http_peer.rs"]
 #[allow(dead_code, reason = "integration tests use the rest")]
 pub(in crate::backend) mod peer;

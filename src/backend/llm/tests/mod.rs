@@ -9,6 +9,7 @@ mod llm_peer;
 mod losses;
 mod providers;
 mod recorded;
+mod shared;
 mod streams;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
