@@ -78,6 +78,8 @@ impl Boxes {
             headers: sent.headers.clone(),
             secret_headers: sent.secret.clone(),
             connect: self.connect,
+            // Nothing is shared.
+            pong: Duration::ZERO,
         };
         let service = Service::read_http1(wanted, surroundings, faults);
         self.places.extend(service.map(|service| {

@@ -68,6 +68,8 @@ pub(super) struct Limits {
     pub(super) connect: Duration,
     pub(super) write: Duration,
     pub(super) first_byte: Duration,
+    /// For the answer to a ping.
+    pub(super) pong: Duration,
 }
 
 impl Target {
@@ -213,22 +215,26 @@ fn read_limits(spec: &PoolSpec, own: &HttpBackend, faults: &mut Faults) -> Limit
     let range = SHORTEST..=DAY;
     let connect = spec.timeouts.as_ref().and_then(|timeouts| timeouts.connect);
     let connect = connect.and_then(|given| Duration::try_from(given).ok());
+    let write = span::defined(
+        faults,
+        "http.write_timeout",
+        own.write_timeout,
+        range.clone(),
+        DEFAULT_WAIT,
+    );
+    let first_byte = span::defined(
+        faults,
+        "http.first_byte_timeout",
+        own.first_byte_timeout,
+        range,
+        DEFAULT_WAIT,
+    );
     Limits {
         connect: connect.unwrap_or(DEFAULT_CONNECT),
-        write: span::defined(
-            faults,
-            "http.write_timeout",
-            own.write_timeout,
-            range.clone(),
-            DEFAULT_WAIT,
-        ),
-        first_byte: span::defined(
-            faults,
-            "http.first_byte_timeout",
-            own.first_byte_timeout,
-            range,
-            DEFAULT_WAIT,
-        ),
+        write,
+        first_byte,
+        // A service that is silent within the limits of a call may be busy.
+        pong: write.max(first_byte),
     }
 }
 

@@ -169,6 +169,7 @@ mod tests {
         connect: Duration::from_secs(5),
         write: Duration::from_secs(3),
         first_byte: Duration::from_secs(10),
+        pong: Duration::from_secs(10),
     };
 
     async fn sleep(seconds: u64) {

@@ -29,6 +29,9 @@ const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
 /// A large prompt is read for minutes by a machine of one's own, and reasoning models think before they speak.
 const DEFAULT_FIRST_TOKEN: Duration = Duration::from_secs(300);
 const DEFAULT_IDLE: Duration = Duration::from_secs(60);
+/// A connection that several calls share may leave a ping unanswered for so long, or as long as a call waits for its
+/// first token if that is less: a server that thinks for minutes answers pings all the while.
+const LONGEST_PONG: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_millis(1);
 /// A definition is read by people.
 const MOST_ALIASES: usize = 1000;
@@ -121,6 +124,7 @@ impl Provider {
         let sent = Sent::read(own, &mut faults);
         match read {
             Some(mut provider) => {
+                let own = (own, provider.first_token);
                 provider.places = read_places(spec, own, &sent, surroundings, &mut faults);
                 faults.is_empty().then_some(provider).ok_or(faults)
             }
@@ -279,7 +283,7 @@ const MISSING: &str =
 
 fn read_places(
     spec: &PoolSpec,
-    own: &LlmBackend,
+    (own, first_token): (&LlmBackend, Duration),
     sent: &Sent,
     surroundings: &Surroundings,
     faults: &mut Faults,
@@ -302,6 +306,7 @@ fn read_places(
             headers: sent.headers.clone(),
             secret_headers: sent.secret.clone(),
             connect: connect.unwrap_or(DEFAULT_CONNECT),
+            pong: first_token.min(LONGEST_PONG),
         };
         let mut found = Faults::default();
         if endpoint.address.contains('@') {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::{frame::Head, lane::Lane};
 
@@ -22,6 +23,8 @@ pub(super) struct Lanes {
     inner: Mutex<Inner>,
     /// Rises with whatever comes.
     heard: AtomicU64,
+    /// Told of that, if somebody waits for it.
+    listener: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -127,11 +130,21 @@ impl Lanes {
     }
 
     pub(super) fn hear(&self) {
-        self.heard.fetch_add(1, Ordering::Relaxed);
+        self.heard.fetch_add(1, Ordering::SeqCst);
+        self.listener.notify_waiters();
     }
 
     /// Changes with whatever comes.
     pub(super) fn heard(&self) -> u64 {
-        self.heard.load(Ordering::Relaxed)
+        self.heard.load(Ordering::SeqCst)
+    }
+
+    /// Returns once something has come after [`Lanes::heard`] said `before`. May be dropped at any time.
+    pub(super) async fn heard_after(&self, before: u64) {
+        // Made before the look, so that nothing between look and wait is missed.
+        let told = self.listener.notified();
+        if self.heard() == before {
+            told.await;
+        }
     }
 }

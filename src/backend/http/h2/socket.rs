@@ -28,14 +28,10 @@ use crate::{
     backend::{
         DialError, Fence, Line,
         carrier::Carrier,
-        http::{
-            definition::{Limits, Target},
-            dial::Dialed,
-            wire::Wire,
-        },
+        http::{definition::Target, dial::Dialed, wire::Wire},
         socket::{Pending, pending},
     },
-    clock::Clock,
+    clock::{Clock, Time},
 };
 
 /// What a service may send of one answer before its caller reads: as much as HTTP/1.1 reads ahead.
@@ -52,10 +48,14 @@ const MAX_HEADERS: u32 = 256 * 1024;
 const MAX_OVERHEAD: usize = 8 * SOCKET_WINDOW as usize;
 /// How often it is seen whether a peer that owes an answer has said anything; one that has not is asked whether it
 /// lives. If it has vanished, that is a byte which nobody acknowledges, and the socket's own limit of 12 s ends it: 15 s
-/// after the peer's last word, for this is waited twice at most.
+/// after the peer's last word, for this is waited twice at most. Where it was asked just before, the socket's keepalive
+/// finds out as soon.
 const ASK_AFTER: Duration = Duration::from_millis(1500);
-/// A peer that is there has so long to say so, at least; and as long as it may take for anything else, for it may do its
-/// work on the thread that would answer.
+/// How long after one such question the next one comes, at the least: as long as gRPC's clients have to wait, for there
+/// are services that hang up on who asks too often.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// A peer that is there has so long to say so, at least; and as long as the kind allows, for it may do its work on the
+/// thread that would answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(9);
 /// Streams that were reset whose late frames h2 knows and leaves alone for a second. As many as a second of cancels on a
 /// busy socket makes.
@@ -112,7 +112,7 @@ impl Socket {
             lanes: Arc::clone(&lanes),
             socket,
             clock: target.clock.clone(),
-            answer_within: answer_within(&target.limits),
+            answer_within: ANSWER_WITHIN.max(target.limits.pong),
         };
         Ok(Self {
             standing: Arc::clone(standing),
@@ -154,11 +154,6 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self.cut();
     }
-}
-
-/// A service that is silent within the limits of a call may be busy.
-fn answer_within(limits: &Limits) -> Duration {
-    ANSWER_WITHIN.max(limits.write).max(limits.first_byte)
 }
 
 fn builder() -> client::Builder {
@@ -219,22 +214,25 @@ impl Driver {
 
     /// Returns when the peer owes an answer and has said nothing for too long, not even to a ping.
     async fn silence(&self, mut pings: Option<PingPong>) {
+        let mut next = Time::ZERO;
         loop {
             let heard = self.lanes.heard();
-            self.clock.sleep_until(self.clock.now() + ASK_AFTER).await;
+            let now = self.clock.now();
+            self.clock.sleep_until(next.max(now + ASK_AFTER)).await;
             if self.lanes.heard() != heard || !self.lanes.are_busy() {
                 continue;
             }
+            next = self.clock.now() + ASK_AGAIN;
             if let Some(pings) = &mut pings {
                 // The answer to the last one makes room for this one; one that is under way serves as well.
                 poll_fn(|cx| Poll::Ready(pings.poll_pong(cx).is_ready())).await;
                 pings.send_ping(Ping::opaque()).ok();
             }
-            self.clock
-                .sleep_until(self.clock.now() + self.answer_within)
-                .await;
-            if self.lanes.heard() == heard {
-                return;
+            let due = self.clock.now() + self.answer_within;
+            tokio::select! {
+                biased;
+                () = self.lanes.heard_after(heard) => {}
+                () = self.clock.sleep_until(due) => return,
             }
         }
     }

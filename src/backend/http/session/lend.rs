@@ -50,6 +50,8 @@ pub(in crate::backend) struct Wanted<'a> {
     pub(in crate::backend) secret_headers: Vec<SecretHeader>,
     /// For a connection that a call opens anew.
     pub(in crate::backend) connect: Duration,
+    /// How long a connection that is shared may leave a ping unanswered.
+    pub(in crate::backend) pong: Duration,
 }
 
 /// A request, which can be made as often as needed.
@@ -136,6 +138,7 @@ impl Service {
                 write: DEFAULT_WAIT,
                 // How long an answer may take is the kind's own business.
                 first_byte: DAY,
+                pong: wanted.pong,
             },
             secrets: surroundings.secrets.clone(),
             clock: surroundings.clock.clone(),

@@ -132,3 +132,30 @@ async fn a_list_of_models_that_is_too_long_for_a_health_check_is_reset() {
     probed.unwrap();
     goes_on(&peer, &mut bench, 1).await;
 }
+
+#[tokio::test]
+async fn a_connection_on_which_not_even_a_ping_is_answered_is_given_up_long_before_an_answer_is_due() {
+    let mute = Manners {
+        pongs: false,
+        ..Manners::default()
+    };
+    let (peer, mut bench) = shared(mute).await;
+    let mut call = Box::pin(bench.ask("chat", HELLO));
+    tokio::select! {
+        _ = &mut call => panic!("it ended"),
+        () = peer.until(|wires| wires[0].open.len() == 1) => {}
+    }
+    // Nothing moves any more but the clock.
+    tokio::time::pause();
+    let clock = Clock::tokio();
+    let error = call.await.unwrap_err();
+    assert!(
+        matches!(error, CallError::Broken { executed: None, .. }),
+        "{error:?}"
+    );
+    let silent = clock.now().since(crate::clock::Time::ZERO);
+    assert!(silent < Duration::from_secs(34), "it took {silent:?}");
+    tokio::time::resume();
+    peer.until(|wires| wires[0].ended && wires[0].count(PING) == 1)
+        .await;
+}

@@ -268,3 +268,41 @@ async fn a_service_that_blocks_its_event_loop_within_its_limits_is_not_cut() {
     assert_eq!(call.await.unwrap().text(), "1");
     assert_eq!(peer.wires().len(), 1);
 }
+
+#[tokio::test]
+async fn a_service_that_answers_a_ping_and_falls_silent_again_is_asked_again() {
+    let peer = H2Peer::start(vec![mute()]);
+    let mut slots = benches(&peer, hurried(30_000, 900), 1).await;
+    let (events, mut seen) = tokio::sync::mpsc::channel(4);
+    let mut sink = Sink::Stream(events);
+    let mut call = slots[0].session.execute(request(json!({})), &mut sink);
+    let begin = async {
+        peer.until(|wires| wires[0].open.len() == 1).await;
+        peer.head(0, 1);
+        seen.recv().await.unwrap();
+    };
+    tokio::select! {
+        _ = &mut call => panic!("it ended"),
+        () = begin => {}
+    }
+    tokio::time::pause();
+    let clock = Clock::tokio();
+    tokio::select! {
+        _ = &mut call => panic!("it ended"),
+        () = peer.until(|wires| wires[0].count(PING) == 1) => {}
+    }
+    let frames = peer.wires().remove(0).frames;
+    let ping = frames.iter().find(|frame| frame.kind == PING).unwrap();
+    let ack = 0x1;
+    peer.say(0, (PING, ack), 0, &ping.payload);
+    let error = call.await.unwrap_err();
+    assert!(matches!(error, CallError::Broken { .. }), "{error:?}");
+    let silent = clock.now().since(crate::clock::Time::ZERO);
+    assert!(
+        silent < Duration::from_secs(50),
+        "the limit began anew when it fell silent: {silent:?}"
+    );
+    tokio::time::resume();
+    peer.until(|wires| wires[0].ended && wires[0].count(PING) == 2)
+        .await;
+}
