@@ -24,6 +24,9 @@ pub(super) enum Doing {
     Raw,
 }
 
+/// What Anthropic's paths begin with.
+const VERSION: &str = "/v1";
+
 /// The version of Anthropic's API that this kind was written for.
 pub(super) const ANTHROPIC_VERSION: &str = "2023-06-01";
 
@@ -63,9 +66,9 @@ impl Dialect {
         }
     }
 
-    /// Where an operation is asked for, below the address; none if the provider has no such thing. `base` is the
-    /// address's own path, `deployment` what Azure calls a model.
-    pub(super) fn path(self, doing: Doing, base: &str, deployment: &str) -> Option<(Method, String)> {
+    /// Where an operation is asked for, below the address; none if the provider has no such thing. `deployment` is what
+    /// Azure calls a model.
+    pub(super) fn path(self, doing: Doing, deployment: &str) -> Option<(Method, String)> {
         let (get, post) = (
             |path: &str| (Method::GET, path.to_owned()),
             |path: &str| (Method::POST, path.to_owned()),
@@ -80,16 +83,21 @@ impl Dialect {
             (Self::Azure, Doing::Chat) => post(&azure(deployment, "chat/completions")),
             (Self::Azure, Doing::Complete) => post(&azure(deployment, "completions")),
             (Self::Azure, Doing::Embed) => post(&azure(deployment, "embeddings")),
-            // As the official clients have it, an address may end before the version or after it.
-            (Self::Anthropic, Doing::Chat) if base.ends_with("/v1") => post("/messages"),
             (Self::Anthropic, Doing::Chat) => post("/v1/messages"),
-            (Self::Anthropic, Doing::Models) if base.ends_with("/v1") => get("/models"),
             (Self::Anthropic, Doing::Models) => get("/v1/models"),
             (Self::Ollama, Doing::Chat) => post("/api/chat"),
             (Self::Ollama, Doing::Complete) => post("/api/generate"),
             (Self::Ollama, Doing::Embed) => post("/api/embed"),
             (Self::Ollama, Doing::Models) => get("/api/tags"),
         })
+    }
+
+    /// An operation's path below an address whose own path is `base`: Anthropic's may end before the version or after
+    /// it, as the official clients have it. What a caller asks for by its path stays as it is.
+    pub(super) fn below<'a>(self, doing: Doing, base: &str, path: &'a str) -> &'a str {
+        let versioned = self == Self::Anthropic && doing != Doing::Raw && base.ends_with(VERSION);
+        let shorter = path.strip_prefix(VERSION).filter(|_| versioned);
+        shorter.unwrap_or(path)
     }
 
     pub(super) const fn division(self) -> Division {

@@ -190,8 +190,8 @@ impl Plan {
         }
     }
 
-    /// The request, of an answer that is streamed or not.
-    pub(super) fn asked(&self, dialect: Dialect, streamed: bool) -> Asked {
+    /// The request to an endpoint whose address has the path `base`, of an answer that is streamed or not.
+    pub(super) fn asked(&self, dialect: Dialect, base: &str, streamed: bool) -> Asked {
         let mut added = String::new();
         if self.doing.generates() && self.stream.is_none() {
             match (streamed, dialect) {
@@ -212,7 +212,7 @@ impl Plan {
         let body = self.body.as_deref().map(|body| with_added(body, &added));
         Asked {
             method: self.method.clone(),
-            path: self.path.clone(),
+            path: dialect.below(self.doing, base, &self.path).to_owned(),
             headers,
             body: body.map(Bytes::from).unwrap_or_default(),
         }
@@ -247,7 +247,6 @@ fn keep<T>(faults: &mut Faults, read: Result<T, Faults>) -> Option<T> {
 }
 
 fn path(doing: Doing, provider: &Provider, model: &str, faults: &mut Faults) -> Option<(Method, String)> {
-    let base = provider.places.first().map_or("", |place| place.service.base());
     let dialect = provider.dialect;
     if dialect == Dialect::Azure && model.is_empty() && doing != Doing::Models {
         faults.add(
@@ -255,7 +254,7 @@ fn path(doing: Doing, provider: &Provider, model: &str, faults: &mut Faults) -> 
             "must name the deployment, or the pool must have llm.defaults.model",
         );
     }
-    let Some((method, mut path)) = dialect.path(doing, base, model) else {
+    let Some((method, mut path)) = dialect.path(doing, model) else {
         let message = format!("{} has no such operation: use chat, or raw", dialect.name());
         faults.add("name", message);
         return None;

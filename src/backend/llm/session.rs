@@ -19,7 +19,7 @@ use super::{
 use crate::{
     backend::{
         CallError, Cleanliness, Completion, DialError, Fence, Operation, Session, SessionLost, Sink,
-        http::{Client, Exchange},
+        http::{Asked, Client, Exchange},
     },
     clock::Time,
     error::{BackendError, Executed},
@@ -143,7 +143,8 @@ impl LlmSession {
             plan: &plan,
             begun: self.provider.clock.now(),
         };
-        let mut exchange = ask(&mut self.client, &scene, streamed).await?;
+        let asked = plan.asked(self.provider.dialect, self.place.service.base(), streamed);
+        let mut exchange = ask(&mut self.client, &asked, &scene, streamed).await?;
         self.place.heard(scene.provider.clock.now());
         let outcome = answer(&mut exchange, &scene, streamed, sink).await;
         match outcome {
@@ -174,7 +175,7 @@ impl LlmSession {
         let Some(plan) = Plan::of_health(&self.provider) else {
             return Ok(());
         };
-        let asked = plan.asked(self.provider.dialect, false);
+        let asked = plan.asked(self.provider.dialect, self.place.service.base(), false);
         let lost = |error: CallError| SessionLost::because(error.to_string());
         let mut exchange = self.client.ask(&asked).await.map_err(lost)?;
         let status = exchange.head.status;
@@ -202,10 +203,10 @@ const MAX_LISTING: usize = 256 * 1024;
 
 async fn ask<'a>(
     client: &'a mut Client,
+    asked: &Asked,
     scene: &Scene<'_>,
     streamed: bool,
 ) -> Result<Exchange<'a>, CallError> {
-    let asked = scene.plan.asked(scene.provider.dialect, streamed);
     let due = if streamed {
         scene.first_token_due()
     } else {
@@ -213,7 +214,7 @@ async fn ask<'a>(
     };
     tokio::select! {
         biased;
-        exchange = client.ask(&asked) => exchange,
+        exchange = client.ask(asked) => exchange,
         () = scene.provider.clock.sleep_until(due) => Err(CallError::Timeout {
             what: "first token",
             limit: scene.provider.first_token,

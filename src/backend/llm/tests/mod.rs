@@ -114,11 +114,14 @@ impl Bench {
     }
 
     async fn made(spec: &PoolSpec) -> Self {
-        let backend = backend(spec).unwrap();
+        Self::at(backend(spec).unwrap(), &spec.endpoints[0].address).await
+    }
+
+    /// A session at one of several endpoints.
+    async fn at(backend: Arc<dyn Backend>, endpoint: &str) -> Self {
         let fence = Arc::new(Fence::default());
         fence.open(1);
-        let address = &spec.endpoints[0].address;
-        let session = backend.dial(Arc::clone(&fence), address).await.unwrap();
+        let session = backend.dial(Arc::clone(&fence), endpoint).await.unwrap();
         Self {
             backend,
             fence,

@@ -97,6 +97,32 @@ async fn an_address_may_end_before_anthropics_version_or_after_it() {
 }
 
 #[tokio::test]
+async fn each_of_several_endpoints_may_end_before_anthropics_version_or_after_it() {
+    let peers = [(); 2].map(|()| Peer::start(vec![times(2, &answered(200, "", "{}"))]));
+    let addresses = [(&peers[0], "/before"), (&peers[1], "/after/v1")]
+        .map(|(peer, base)| format!("http://{}{base}", peer.address()));
+    let mut both = spec(&addresses[0], own(Wire::Anthropic));
+    both.endpoints.push(Endpoint {
+        address: addresses[1].clone(),
+        ..Endpoint::default()
+    });
+    let backend = backend(&both).unwrap();
+    for ((peer, address), base) in peers.iter().zip(&addresses).zip(["/before/v1", "/after/v1"]) {
+        let mut bench = Bench::at(Arc::clone(&backend), address).await;
+        bench.session.probe().await.unwrap();
+        bench.ask("chat", HELLO).await.unwrap();
+        for (number, path) in [(0, "GET {}/models "), (1, "POST {}/messages ")] {
+            let wanted = path.replace("{}", base);
+            assert!(
+                head(peer, number).starts_with(&wanted),
+                "{wanted} {}",
+                head(peer, number)
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn azure_has_its_deployment_in_the_path_and_the_key_in_a_header_of_its_own() {
     let peer = Peer::start(vec![
         [
