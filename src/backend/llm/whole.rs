@@ -17,8 +17,11 @@ use crate::{
 
 /// The largest answer of a unary call: what a gRPC client takes by default, less room for the rest of the message.
 const UNARY_LIMIT: usize = (4 << 20) - (64 << 10);
+/// A longer answer is passed on without a look at its end: many calls may have one at once.
+const MAX_COPY: usize = 4 << 20;
 /// A frame's limit.
 const MAX_FRAME: usize = 64 * 1024;
+const NO_JSON: &str = "the answer is no JSON";
 /// An error's body says in its first words what is wrong.
 const MAX_ERROR: usize = 64 * 1024;
 
@@ -30,23 +33,21 @@ pub(super) async fn take(
 ) -> Result<Completion, Ended> {
     if scene.plan.doing == Doing::Raw && sink.streams() {
         // It may be a stream itself, and nobody looks into it.
-        pass_on(exchange, scene, sink, Bytes::new()).await?;
+        while let Some(bytes) = next(exchange, scene).await? {
+            send_data(sink, bytes).await?;
+        }
         return Ok(completion(exchange, scene, &Told::default(), Output::None));
     }
     let limit = if sink.streams() { MAX_FRAME } else { UNARY_LIMIT };
     let (body, more) = collect(exchange, limit, scene).await?;
     if more && sink.streams() {
-        pass_on(exchange, scene, sink, body).await?;
-        return Ok(completion(exchange, scene, &Told::default(), Output::None));
+        return pass_on_and_look(exchange, scene, sink, body).await;
     }
     if more {
         return Err(Ended::For(CallError::Sink(SinkClosed::TooLarge)));
     }
     let output = shaped(exchange, scene, body)?;
-    let told = match &output {
-        Output::Json(text) => reading::whole(scene.provider.dialect, scene.plan.doing, text),
-        Output::None | Output::Rows(_) | Output::Body(_) => Told::default(),
-    };
+    let told = told_by(scene, &output);
     let output = if sink.streams() {
         send_whole(sink, output, &told).await?;
         Output::None
@@ -54,6 +55,62 @@ pub(super) async fn take(
         output
     };
     Ok(completion(exchange, scene, &told, output))
+}
+
+/// Passes a long answer on as it comes, and looks at it when it has ended: what is wrong with it is told behind it.
+async fn pass_on_and_look(
+    exchange: &mut Exchange<'_>,
+    scene: &Scene<'_>,
+    sink: &mut Sink,
+    begun: Bytes,
+) -> Result<Completion, Ended> {
+    let mut kept = Kept::default();
+    let mut part = Some(begun);
+    while let Some(bytes) = part {
+        kept.keep(&bytes);
+        send_data(sink, bytes).await?;
+        part = next(exchange, scene).await?;
+    }
+    let told = match kept.whole {
+        Some(whole) => told_by(scene, &shaped(exchange, scene, whole.freeze())?),
+        None => Told::default(),
+    };
+    if let Some(usage) = told.usage_event() {
+        send(sink, usage).await?;
+    }
+    Ok(completion(exchange, scene, &told, Output::None))
+}
+
+/// An answer's copy; none once it is too long to be looked at.
+struct Kept {
+    whole: Option<BytesMut>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            whole: Some(BytesMut::new()),
+        }
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, part: &[u8]) {
+        self.whole = self
+            .whole
+            .take()
+            .filter(|kept| kept.len() + part.len() <= MAX_COPY);
+        if let Some(kept) = &mut self.whole {
+            kept.extend_from_slice(part);
+        }
+    }
+}
+
+fn told_by(scene: &Scene<'_>, output: &Output) -> Told {
+    match output {
+        Output::Json(text) => reading::whole(scene.provider.dialect, scene.plan.doing, text),
+        Output::None | Output::Rows(_) | Output::Body(_) => Told::default(),
+    }
 }
 
 /// Reads an answer of another status than success, which is the provider's error.
@@ -103,19 +160,10 @@ async fn next(exchange: &mut Exchange<'_>, scene: &Scene<'_>) -> Result<Option<B
     }
 }
 
-async fn pass_on(
-    exchange: &mut Exchange<'_>,
-    scene: &Scene<'_>,
-    sink: &mut Sink,
-    begun: Bytes,
-) -> Result<(), Ended> {
-    let mut part = Some(begun);
-    while let Some(mut bytes) = part {
-        while !bytes.is_empty() {
-            let frame = bytes.split_to(bytes.len().min(MAX_FRAME));
-            send(sink, Event::Data(frame)).await?;
-        }
-        part = next(exchange, scene).await?;
+async fn send_data(sink: &mut Sink, mut bytes: Bytes) -> Result<(), Ended> {
+    while !bytes.is_empty() {
+        let frame = bytes.split_to(bytes.len().min(MAX_FRAME));
+        send(sink, Event::Data(frame)).await?;
     }
     Ok(())
 }
@@ -123,14 +171,20 @@ async fn pass_on(
 /// The answer as it is given on, unless it is an error in disguise, or no answer at all.
 fn shaped(exchange: &Exchange<'_>, scene: &Scene<'_>, body: Bytes) -> Result<Output, Ended> {
     let is_raw = scene.plan.doing == Doing::Raw;
-    let text = match String::from_utf8(body.into()) {
-        Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() => text,
-        Ok(text) if is_raw => return Ok(Output::Body(text.into())),
-        Err(bytes) if is_raw => return Ok(Output::Body(bytes.into_bytes().into())),
-        Ok(text) => return Err(scene.misshapen(exchange, "the answer is no JSON", &text)),
-        Err(bytes) => {
+    let fault = serde_json::from_slice::<serde::de::IgnoredAny>(&body).err();
+    let text = match (String::from_utf8(body.into()), fault) {
+        (Ok(text), None) => text,
+        (Ok(text), Some(_)) if is_raw => return Ok(Output::Body(text.into())),
+        (Err(bytes), _) if is_raw => return Ok(Output::Body(bytes.into_bytes().into())),
+        // Without a length the end of a connection looks like the end of its answer.
+        (Ok(text), Some(fault)) if fault.is_eof() && !text.trim().is_empty() => {
+            let message = "the answer broke off within its JSON";
+            return Err(scene.lost(exchange, Kind::Truncated, message, Executed::Unknown));
+        }
+        (Ok(text), Some(_)) => return Err(scene.misshapen(exchange, NO_JSON, &text)),
+        (Err(bytes), _) => {
             let text = String::from_utf8_lossy(bytes.as_bytes());
-            return Err(scene.misshapen(exchange, "the answer is no JSON", &text));
+            return Err(scene.misshapen(exchange, NO_JSON, &text));
         }
     };
     if is_raw && !announces_json(exchange) {

@@ -165,3 +165,52 @@ async fn a_provider_that_cannot_be_reached_again_has_done_nothing() {
     assert!(matches!(error, CallError::Dial(_)), "{error:?}");
     assert_eq!(bench.fence.sent(), before);
 }
+
+/// More than one event holds.
+fn long(begin: &str, end: &str) -> String {
+    format!("{begin}{}{end}", "x".repeat(200_000))
+}
+
+#[tokio::test]
+async fn a_long_answer_that_is_passed_on_as_it_comes_is_none_the_less_looked_at() {
+    let page = long("<html>", "</html>");
+    let error = long(r#"{"error":{"type":"overloaded_error","message":""#, r#""}}"#);
+    let half = long(r#"{"model":"m-1","choices":[{"message":{"content":""#, "");
+    let close = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+    let cut = |text: &str| {
+        let sent = format!("{close}{text}");
+        vec![Step::Request, Step::Send(sent.into_bytes()), Step::Close]
+    };
+    let whole = r#"{"prompt":"a","stream":false}"#;
+    for (script, kind, code, wanted) in [
+        (
+            answered(200, "", &page),
+            "malformed",
+            Code::DataLoss,
+            Executed::Yes,
+        ),
+        (
+            answered(200, "", &error),
+            "overloaded",
+            Code::ResourceExhausted,
+            Executed::Yes,
+        ),
+        (cut(&half), "truncated", Code::DataLoss, Executed::Unknown),
+        (
+            cut(r#"{"model":"m"#),
+            "truncated",
+            Code::DataLoss,
+            Executed::Unknown,
+        ),
+        (cut(""), "malformed", Code::DataLoss, Executed::Yes),
+    ] {
+        let peer = Peer::start(vec![script, answered(200, "", "{}")]);
+        let mut bench = Bench::with(&peer).await;
+        let (error, executed) = bench.fail("chat", whole).await;
+        assert_eq!(
+            (error.metadata["kind"].as_str(), error.code, executed),
+            (kind, code, wanted)
+        );
+        bench.stream("chat", whole).await.unwrap();
+    }
+}

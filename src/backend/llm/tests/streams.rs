@@ -205,3 +205,24 @@ async fn a_caller_who_does_not_read_pauses_the_provider() {
     let (done, ()) = tokio::join!(call, read);
     done.unwrap();
 }
+
+#[tokio::test]
+async fn a_long_whole_answer_says_what_it_cost_and_why_it_ended() {
+    let long = "x".repeat(200_000);
+    let answer = format!(
+        r#"{{"model":"m-1","choices":[{{"message":{{"content":"{long}"}},"finish_reason":"length"}}],"usage":{{"total_tokens":7}}}}"#
+    );
+    let peer = Peer::start(vec![times(2, &llm_peer::answered(200, "", &answer))]);
+    let mut bench = Bench::with(&peer).await;
+    let params = r#"{"prompt":"a","stream":false}"#;
+    let streamed = bench.stream("chat", params).await.unwrap();
+    assert!(streamed.data == answer.as_bytes(), "it is passed on unchanged");
+    assert_eq!(figure(&streamed.usage, "total_tokens"), 7.0);
+    for (name, value) in [
+        ("finish_reason", "length"),
+        ("truncated", "true"),
+        ("model", "m-1"),
+    ] {
+        assert_eq!(streamed.attributes[name], value, "{name}");
+    }
+}
