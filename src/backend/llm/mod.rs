@@ -50,6 +50,13 @@ struct Llm {
     provider: Arc<Provider>,
 }
 
+/// What was read of an operation, and by which definition: the session that runs it may be an older one's.
+#[derive(Debug)]
+struct Read {
+    plan: Plan,
+    by: Arc<Provider>,
+}
+
 impl Backend for Llm {
     fn kind(&self) -> &'static str {
         "llm"
@@ -57,7 +64,10 @@ impl Backend for Llm {
 
     fn inspect(&self, operation: &Operation) -> Result<Needs, Faults> {
         let plan = Plan::read(operation, &self.provider)?;
-        operation.inspected.keep(plan);
+        operation.inspected.keep(Read {
+            plan,
+            by: Arc::clone(&self.provider),
+        });
         Ok(Needs::default())
     }
 

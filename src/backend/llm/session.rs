@@ -9,6 +9,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
+    Read,
     definition::{Place, Provider},
     fault::{self, Kind},
     frames::Division,
@@ -131,8 +132,9 @@ impl LlmSession {
     }
 
     async fn run(&mut self, mut operation: Operation, sink: &mut Sink) -> Result<Completion, CallError> {
-        let plan = match operation.inspected.take() {
-            Some(plan) => plan,
+        let read = operation.inspected.take::<Read>();
+        let plan = match read.filter(|read| Arc::ptr_eq(&read.by, &self.provider)) {
+            Some(read) => read.plan,
             None => Plan::read(&operation, &self.provider).map_err(CallError::Invalid)?,
         };
         // The request is made of the plan; a large prompt need not be held twice.

@@ -219,3 +219,20 @@ async fn nonsense_is_refused_with_its_field_before_anything_is_sent() {
     assert!(faults.to_string().contains("params_json is safer"), "{faults}");
     assert_eq!(bench.fence.sent(), 0);
 }
+
+#[tokio::test]
+async fn a_call_that_another_definition_has_read_is_read_anew_by_the_sessions_own() {
+    let peer = Peer::start(vec![answered(200, "", ANSWER)]);
+    let named = |model: &str| LlmBackend {
+        model_aliases: [("fast".to_owned(), model.to_owned())].into(),
+        ..own(Wire::Openai)
+    };
+    let mut bench = Bench::of(&peer, named("m-1")).await;
+    // The pool was changed while somebody holds the session.
+    bench.backend = backend(&spec(&peer.address(), named("m-2"))).unwrap();
+    bench
+        .ask("chat", r#"{"model":"fast","messages":[]}"#)
+        .await
+        .unwrap();
+    assert_eq!(bodies(&peer), [r#"{"model":"m-1","messages":[]}"#]);
+}
