@@ -145,16 +145,26 @@ async fn deadlines_are_told_apart() {
         ),
         (
             LlmBackend::default(),
+            vec![Step::Request, Step::Hang],
+            "stall: no progress from the backend",
+        ),
+        (
+            LlmBackend::default(),
             [begun(&token("a")), vec![Step::Hang]].concat(),
             "timeout",
         ),
     ] {
         let peer = Peer::start(vec![script]);
-        let (app, mut broker) = stage(&openai(&peer), own).await;
+        let mut pool = definition(&openai(&peer), own);
         let mut request = hello();
-        if wanted == "timeout" {
-            request.operation.as_mut().unwrap().timeout = short;
+        match wanted {
+            "timeout" => request.operation.as_mut().unwrap().timeout = short,
+            "stall: no progress from the backend" => pool.timeouts.get_or_insert_default().stall = short,
+            _ => {}
         }
+        let app = App::start().await;
+        create(&app.address, "llm", pool).await;
+        let mut broker = broker(&app.address);
         let late = error(&mut broker, request).await;
         assert_eq!(
             (late.code(), reason(&late).as_str()),
@@ -166,6 +176,60 @@ async fn deadlines_are_told_apart() {
         );
         app.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_provider_to_which_there_is_no_connection_in_time_has_done_nothing() {
+    let silent = Peer::start(vec![vec![Step::ToEnd]]);
+    let address = format!("https://localhost:{}", silent.port());
+    let mut pool = definition(&address, trusting(Dialect::Openai));
+    let timeouts = pool.timeouts.get_or_insert_default();
+    timeouts.connect = Some(span(Duration::from_millis(20)));
+    timeouts.acquire = Some(span(Duration::from_millis(300)));
+    let app = App::start().await;
+    create(&app.address, "llm", pool).await;
+    let refused = error(&mut broker(&app.address), hello()).await;
+    assert_eq!(
+        (
+            refused.code(),
+            reason(&refused).as_str(),
+            executed(&refused).as_str()
+        ),
+        (Code::Unavailable, "BACKEND_UNREACHABLE", "no")
+    );
+    silent.until(|lines| lines[0].end.is_some()).await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_long_for_a_message_is_told_so_and_what_to_do_about_it() {
+    let long = "x".repeat(4 << 20);
+    let endless = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{long}");
+    let whole = answered(200, "", &format!("{{\"data\":\"{long}\"}}"));
+    let peer = Peer::start(vec![whole, events(&endless, 10_000)]);
+    let (app, mut broker) = stage(&openai(&peer), LlmBackend::default()).await;
+    let unary = broker.execute(hello()).await.unwrap_err();
+    let streamed = error(&mut broker, hello()).await;
+    for (refused, advice) in [(unary, "ExecuteStream"), (streamed, "1048576")] {
+        assert_eq!(
+            (reason(&refused).as_str(), executed(&refused).as_str()),
+            ("RESPONSE_TOO_LARGE", "unknown")
+        );
+        assert!(refused.message().contains(advice), "{}", refused.message());
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_connection_breaks_before_the_answer_begins_is_unknown() {
+    let peer = Peer::start(vec![vec![Step::Request, Step::Reset]]);
+    let (app, mut broker) = stage(&openai(&peer), LlmBackend::default()).await;
+    let lost = broker.execute(hello()).await.unwrap_err();
+    assert_eq!(
+        (reason(&lost).as_str(), executed(&lost).as_str()),
+        ("OUTCOME_UNKNOWN", "unknown")
+    );
+    app.stop().await;
 }
 
 #[tokio::test]

@@ -1,8 +1,17 @@
 //! Answers that break off, that nobody can read, or that do not come in time, and connections that are lost.
 
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use tonic::Code;
 
-use super::*;
+use super::{
+    http_peer::{Identity, json_answer},
+    *,
+};
 use llm_peer::{answered, begun, events, finish, stop, token};
 
 #[tokio::test]
@@ -84,10 +93,10 @@ async fn a_whole_answer_that_is_cut_or_is_none_is_a_loss_of_data() {
 async fn a_part_that_cannot_be_read_is_told_and_ends_the_answer() {
     for bad in ["data: {\"choices\": [{\n\n", "data: nonsense\n\n"] {
         let peer = Peer::start(vec![events(&format!("{}{bad}{}", token("a"), stop()), 1000)]);
-        let (error, _) = Bench::with(&peer).await.fail("chat", HELLO).await;
+        let (error, executed) = Bench::with(&peer).await.fail("chat", HELLO).await;
         assert_eq!(
-            (error.metadata["kind"].as_str(), error.code),
-            ("malformed", Code::DataLoss),
+            (error.metadata["kind"].as_str(), error.code, executed),
+            ("malformed", Code::DataLoss, Executed::Unknown),
             "{bad}"
         );
     }
@@ -213,4 +222,84 @@ async fn a_long_answer_that_is_passed_on_as_it_comes_is_none_the_less_looked_at(
         );
         bench.stream("chat", whole).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_provider_that_takes_no_more_of_a_request_is_timed_out() {
+    let peer = Peer::start(vec![vec![Step::Hang]]);
+    let mut bench = Bench::with(&peer).await;
+    let fence = Arc::clone(&bench.fence);
+    let long = json!({"prompt": "x".repeat(32 << 20)}).to_string();
+    let mut call = Box::pin(bench.ask("chat", &long));
+    let stuck = async {
+        let mut before = None;
+        while before != Some(fence.sent()) || fence.sent() == 0 {
+            before = Some(fence.sent());
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::select! {
+        _ = &mut call => panic!("it ended"),
+        () = stuck => {}
+    }
+    // Nothing moves any more but the clock.
+    tokio::time::pause();
+    let error = call.await.unwrap_err();
+    let limit = Duration::from_secs(30);
+    assert!(
+        matches!(error, CallError::Timeout { what: "write", limit: told } if told == limit),
+        "{error:?}"
+    );
+}
+
+/// Answers one request over TLS and closes; whoever comes after it is left without a word.
+async fn answers_once(identity: &Identity) -> (u16, impl Future<Output = ()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = identity.acceptor();
+    let (closed, done) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut first = acceptor.accept(socket).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            first.read_buf(&mut seen).await.unwrap();
+        }
+        first.write_all(&json_answer(b"{}")).await.unwrap();
+        first.shutdown().await.unwrap();
+        drop(first);
+        closed.send(()).unwrap();
+        let mut silent = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            silent.push(socket);
+        }
+    });
+    (port, async { done.await.unwrap() })
+}
+
+#[tokio::test]
+async fn a_provider_that_answers_no_handshake_is_given_up_within_the_time_to_connect() {
+    let identity = Identity::speaking(&[b"http/1.1"]);
+    let (port, closed) = answers_once(&identity).await;
+    let own = LlmBackend {
+        tls: Some(crate::proto::Tls {
+            skip_verify: true,
+            ..crate::proto::Tls::default()
+        }),
+        ..own(Wire::Openai)
+    };
+    let mut bench = Bench::made(&spec(&format!("https://localhost:{port}"), own)).await;
+    bench.ask("models", "{}").await.unwrap();
+    closed.await;
+    let before = bench.fence.sent();
+    tokio::time::pause();
+    let clock = Clock::tokio();
+    let error = bench.ask("chat", HELLO).await.unwrap_err();
+    assert!(matches!(error, CallError::Dial(_)), "{error:?}");
+    assert!(error.to_string().contains("no connection within 5s"), "{error}");
+    assert_eq!(bench.fence.sent(), before, "nothing of the call was handed over");
+    let waited = clock.now().since(crate::clock::Time::ZERO);
+    assert!(waited < Duration::from_secs(6), "it took {waited:?}");
 }
