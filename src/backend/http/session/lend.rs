@@ -276,6 +276,16 @@ impl Client {
     }
 }
 
+const REDACTED: &str = "[redacted]";
+/// What follows a scheme is a key only if it is as long as one; a word could be anything's.
+const SHORTEST_KEY: usize = 8;
+
+/// The key itself, of a secret that names a scheme before it, such as `Bearer`.
+fn without_scheme(secret: &str) -> Option<&str> {
+    let (_, key) = secret.trim_end().rsplit_once(' ')?;
+    (key.chars().count() >= SHORTEST_KEY).then_some(key)
+}
+
 impl Exchange<'_> {
     /// The next bytes of the answer; none at its end. Nothing is read from the service until they are asked for, but
     /// for a bounded buffer. May be dropped and called again.
@@ -300,7 +310,10 @@ impl Exchange<'_> {
             let value = value.and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
             let secret = value.and_then(|value| value.strip_prefix(header.prefix));
             if let Some(secret) = secret.filter(|secret| !secret.is_empty()) {
-                text = text.replace(secret, "[redacted]");
+                text = text.replace(secret, REDACTED);
+                if let Some(bare) = without_scheme(secret) {
+                    text = text.replace(bare, REDACTED);
+                }
             }
         }
         text

@@ -290,3 +290,26 @@ async fn an_error_inside_an_answer_that_began_well_is_an_error() {
         assert_eq!(bench.session.cleanliness(), crate::backend::Cleanliness::Clean);
     }
 }
+#[tokio::test]
+async fn a_secret_header_with_a_scheme_is_not_told_without_it_either() {
+    let headers = [
+        ("x-gateway", "SUBLET_SECRET_SCHEME"),
+        ("x-short", "SUBLET_SECRET_SHORT"),
+    ];
+    let gateway = LlmBackend {
+        secret_headers: headers
+            .map(|(name, secret)| (name.to_owned(), env(secret)))
+            .into(),
+        ..own(Wire::Openai)
+    };
+    let body = format!(
+        r#"{{"error":{{"message":"no gw-canary-9876543210, Bearer gw-canary-9876543210, {KEY}; word by Token word"}}}}"#
+    );
+    let peer = Peer::start(vec![answered(400, "", &body)]);
+    let (error, _) = Bench::of(&peer, gateway).await.fail("chat", HELLO).await;
+    assert_eq!(
+        error.message,
+        "invalid: 400 no [redacted], [redacted], [redacted]; word by [redacted]"
+    );
+    assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+}

@@ -75,7 +75,12 @@ fn spec(address: &str, own: LlmBackend) -> PoolSpec {
 }
 
 fn backend(spec: &PoolSpec) -> Result<Arc<dyn Backend>, Faults> {
-    let variables = [("SUBLET_SECRET_KEY".to_owned(), KEY.to_owned())];
+    let variables = [
+        ("SUBLET_SECRET_KEY", KEY),
+        ("SUBLET_SECRET_SCHEME", "Bearer gw-canary-9876543210"),
+        ("SUBLET_SECRET_SHORT", "Token word"),
+    ];
+    let variables = variables.map(|(name, secret)| (name.to_owned(), secret.to_owned()));
     let surroundings = Surroundings {
         secrets: Secrets::with_variables(Path::new("/nowhere"), variables.into()),
         clock: Clock::tokio(),
