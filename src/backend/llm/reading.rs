@@ -124,7 +124,49 @@ pub(super) fn whole(dialect: Dialect, doing: Doing, text: &str) -> Told {
     told
 }
 
+/// A reason with a word in it: some servers send empty ones until there is one.
+fn reason(written: Option<String>) -> Option<String> {
+    written.filter(|reason| !reason.is_empty())
+}
+
 /// Whether a model stopped because there was no room for more.
 pub(super) fn is_truncated(finish: &str) -> bool {
     matches!(finish, "length" | "max_tokens" | "model_context_window_exceeded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streamed(dialect: Dialect, part: &str) -> bool {
+        let mut reading = Reading::new(dialect);
+        reading.read(part).unwrap();
+        reading.is_finished()
+    }
+
+    #[test]
+    fn a_reason_without_a_word_is_none() {
+        for reason in ["\"\"", "null"] {
+            let chunk = format!(r#"{{"choices":[{{"index":0,"finish_reason":{reason}}}]}}"#);
+            assert!(!streamed(Dialect::OpenAi, &chunk), "{chunk}");
+            assert_eq!(
+                whole(Dialect::OpenAi, Doing::Chat, &chunk).finish,
+                None,
+                "{chunk}"
+            );
+            let delta = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":{reason}}}}}"#);
+            assert!(!streamed(Dialect::Anthropic, &delta), "{delta}");
+            let message = format!(r#"{{"stop_reason":{reason}}}"#);
+            assert_eq!(
+                whole(Dialect::Anthropic, Doing::Chat, &message).finish,
+                None,
+                "{message}"
+            );
+            // That it is done Ollama says beside.
+            let line = format!(r#"{{"done":true,"done_reason":{reason}}}"#);
+            assert!(streamed(Dialect::Ollama, &line), "{line}");
+            let told = whole(Dialect::Ollama, Doing::Chat, &line).finish;
+            assert_eq!(told.as_deref(), Some("stop"), "{line}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Step, Told};
+use super::{Step, Told, reason};
 
 /// What a message has cost so far. Counters are cumulative: a later one takes the place of an earlier one.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ pub(super) fn read(part: &str, told: &mut Told, usage: &mut Usage) -> Result<Ste
         "message_delta" => {
             usage.add(event.usage, told)?;
             let finish = event.delta.and_then(|delta| delta.stop_reason);
-            told.finish = finish.or(told.finish.take());
+            told.finish = reason(finish).or(told.finish.take());
         }
         "message_stop" => step.end = true,
         "error" => step.error = Some(part.to_owned()),
@@ -116,7 +116,7 @@ impl Usage {
 pub(super) fn whole(text: &str, told: &mut Told) -> Result<(), serde_json::Error> {
     let message: Message<'_> = serde_json::from_str(text)?;
     told.model = message.model;
-    told.finish = message.stop_reason;
+    told.finish = reason(message.stop_reason);
     told.usage = message.usage.map(|usage| usage.get().to_owned());
     Ok(())
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Step, Told};
+use super::{Step, Told, reason};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -69,7 +69,7 @@ impl Line<'_> {
         }
         if self.done {
             // Older servers do not say why; that the model is done they do.
-            told.finish = self.done_reason.clone().or(Some("stop".to_owned()));
+            told.finish = reason(self.done_reason.clone()).or(Some("stop".to_owned()));
         }
         told.usage = self.usage().or(told.usage.take());
     }

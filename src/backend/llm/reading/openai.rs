@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Step, Told};
+use super::{Step, Told, reason};
 
 const END: &str = "[DONE]";
 
@@ -83,7 +83,7 @@ impl Step {
         }
         self.more |= delta.more || choice.logprobs.is_some() || (choice.index > 0 && !text.is_empty());
         if told.finish.is_none() || choice.index == 0 {
-            told.finish = choice.finish_reason.or(told.finish.take());
+            told.finish = reason(choice.finish_reason).or(told.finish.take());
         }
     }
 }
@@ -137,7 +137,9 @@ struct Ended {
 pub(super) fn whole(text: &str, told: &mut Told) -> Result<(), serde_json::Error> {
     let whole: Whole<'_> = serde_json::from_str(text)?;
     let choices = whole.choices.unwrap_or_default();
-    told.finish = choices.into_iter().find_map(|choice| choice.finish_reason);
+    told.finish = choices
+        .into_iter()
+        .find_map(|choice| reason(choice.finish_reason));
     note(told, whole.model, whole.usage);
     Ok(())
 }

@@ -47,6 +47,11 @@ async fn a_stream_that_is_cut_before_its_end_marker_is_a_loss_of_data() {
             Executed::Unknown,
         ),
         (
+            "marked with an empty reason",
+            ended(format!("{}{}data: [DONE]\n\n", token("a"), finish(""))),
+            Executed::Unknown,
+        ),
+        (
             "marked without a reason",
             ended(format!("{}data: [DONE]\n\n", token("a"))),
             Executed::Unknown,
