@@ -51,7 +51,7 @@ impl Kind {
             Self::RateLimited | Self::QuotaExhausted | Self::Auth | Self::NotFound | Self::ContextLength => {
                 Executed::No
             }
-            Self::Overloaded if status.as_u16() == 529 => Executed::No,
+            Self::Overloaded if matches!(status.as_u16(), 429 | 529) => Executed::No,
             Self::Overloaded
             | Self::Invalid
             | Self::ContentFilter
@@ -172,7 +172,7 @@ impl Said {
         };
         let message = self.message.to_ascii_lowercase();
         let is_refusal = status.is_none_or(|status| matches!(status, 400 | 413 | 422));
-        if named(&["insufficient_quota", "spend_limit", "billing"]) {
+        if named(&["insufficient_quota", "current_quota", "spend_limit", "billing"]) {
             return Kind::QuotaExhausted;
         }
         if named(&["context_length", "context_size"])

@@ -90,6 +90,12 @@ fn of_limits() -> Vec<Case> {
             r#"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"enforced_spend_limit_reached"}}}"#,
             QUOTA,
         ),
+        (
+            429,
+            "retry-after: 7\r\n",
+            r#"{"error":{"message":"m","type":"exceeded_current_quota_error"}}"#,
+            QUOTA,
+        ),
     ]
 }
 
@@ -103,6 +109,12 @@ fn of_load() -> Vec<Case> {
             Row { executed: NO, ..BUSY },
         ),
         (
+            429,
+            "",
+            r#"{"error":{"type":"engine_overloaded_error","message":"try later"}}"#,
+            Row { executed: NO, ..BUSY },
+        ),
+        (
             503,
             "",
             r#"{"error":"server busy, please try again. maximum pending requests exceeded"}"#,
@@ -110,6 +122,7 @@ fn of_load() -> Vec<Case> {
         ),
         (408, "", "", BUSY),
         (409, "", "", BUSY),
+        (425, "", "", BUSY),
     ]
 }
 
