@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use tonic::Code;
 
@@ -45,9 +45,11 @@ impl Kind {
     }
 
     /// Whether a request that was answered so was carried out. These say that the provider has not begun with it; so
-    /// does 529, but 503 may come of anything on the way.
-    const fn executed(self, status: StatusCode) -> Executed {
+    /// do 429 and 529, but 503 may come of anything on the way. A redirect is the answer to what was done, unless it was
+    /// only asked for, or has to be asked for again just so.
+    fn executed(self, status: StatusCode, method: &Method) -> Executed {
         match self {
+            Self::NotFound if done_elsewhere(status) && method != Method::GET => Executed::Yes,
             Self::RateLimited | Self::QuotaExhausted | Self::Auth | Self::NotFound | Self::ContextLength => {
                 Executed::No
             }
@@ -76,16 +78,22 @@ struct Said {
     request_id: Option<String>,
 }
 
-/// An answer that is an error, and what came of its body. Secrets are out of it.
+/// Whether a redirect says that the request was carried out, or does not say that it was not.
+fn done_elsewhere(status: StatusCode) -> bool {
+    let again = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT];
+    status.is_redirection() && !again.contains(&status)
+}
+
+/// The answer to a request by `method` that is an error, and what came of its body. Secrets are out of it.
 pub(super) fn of_answer(
-    status: StatusCode,
-    headers: &HeaderMap,
+    method: &Method,
+    (status, headers): (StatusCode, &HeaderMap),
     body: &str,
     now: SystemTime,
 ) -> (BackendError, Executed) {
     let said = Said::read(body);
     let kind = said.classify(Some(status.as_u16()));
-    let executed = kind.executed(status);
+    let executed = kind.executed(status, method);
     (said.error(kind, (status, headers), body, now), executed)
 }
 

@@ -25,7 +25,7 @@ const OWN: &str = "sublet";
 pub(super) struct Plan {
     pub(super) doing: Doing,
     pub(super) events: Events,
-    method: Method,
+    pub(super) method: Method,
     path: String,
     /// What is sent, but for what depends on whether the answer is streamed.
     body: Option<String>,

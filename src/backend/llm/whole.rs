@@ -125,8 +125,8 @@ pub(super) async fn refusal(exchange: &mut Exchange<'_>, scene: &Scene<'_>) -> E
     // What does not come is not missed: the status says the most.
     let (body, more) = body.unwrap_or((Bytes::new(), true));
     let body = exchange.redacted(&String::from_utf8_lossy(&body));
-    let (status, headers) = (exchange.head.status, &exchange.head.headers);
-    let (error, executed) = fault::of_answer(status, headers, &body, scene.wall());
+    let answer = (exchange.head.status, &exchange.head.headers);
+    let (error, executed) = fault::of_answer(&scene.plan.method, answer, &body, scene.wall());
     Ended::Provider {
         error: Box::new(error),
         executed,

@@ -33,6 +33,7 @@ const BUSY: Row = row("overloaded", Code::ResourceExhausted, YES, Some(1000));
 const INVALID: Row = row("invalid", Code::InvalidArgument, YES, None);
 const AUTH: Row = row("auth", Code::FailedPrecondition, NO, None);
 const ABSENT: Row = row("not_found", Code::NotFound, NO, None);
+const MOVED: Row = row("not_found", Code::NotFound, YES, None);
 const LONG: Row = row("context_length", Code::OutOfRange, NO, None);
 const FILTER: Row = row("content_filter", Code::InvalidArgument, YES, None);
 const UPSTREAM: Row = row("upstream_5xx", Code::Internal, YES, Some(1000));
@@ -161,6 +162,10 @@ fn of_requests() -> Vec<Case> {
         (404, "", r#"{"detail":"Not Found"}"#, ABSENT),
         (404, "", r#"{"error":"model 'x' not found"}"#, ABSENT),
         (307, "location: /elsewhere\r\n", "", ABSENT),
+        (308, "location: /elsewhere\r\n", "", ABSENT),
+        (301, "location: /elsewhere\r\n", "", MOVED),
+        (303, "location: /elsewhere\r\n", "", MOVED),
+        (418, "", "teapot", INVALID),
     ]
 }
 
@@ -188,6 +193,12 @@ fn of_contents() -> Vec<Case> {
             400,
             "",
             r#"{"error":{"message":"filtered","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+            FILTER,
+        ),
+        (
+            400,
+            "",
+            r#"{"error":{"message":"m","code":"content_policy_violation"}}"#,
             FILTER,
         ),
         (500, "", "Internal Server Error", UPSTREAM),
@@ -303,6 +314,28 @@ async fn an_error_inside_an_answer_that_began_well_is_an_error() {
         assert_eq!(bench.session.cleanliness(), crate::backend::Cleanliness::Clean);
     }
 }
+
+#[tokio::test]
+async fn a_redirect_is_the_answer_to_what_was_done_unless_it_was_only_asked_or_is_to_be_asked_again() {
+    let get = r#"{"path":"/x"}"#;
+    let post = r#"{"path":"/x","json":{}}"#;
+    for (params, status, wanted) in [
+        (get, 303, NO),
+        (post, 303, YES),
+        (post, 302, YES),
+        (post, 307, NO),
+        (post, 308, NO),
+    ] {
+        let peer = Peer::start(vec![answered(status, "location: /y\r\n", "")]);
+        let (error, executed) = Bench::with(&peer).await.fail("raw", params).await;
+        assert_eq!(
+            (error.code, executed),
+            (Code::NotFound, wanted),
+            "{params} {status}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_secret_header_with_a_scheme_is_not_told_without_it_either() {
     let headers = [
