@@ -191,7 +191,9 @@ impl LlmSession {
             }
         }
         exchange.finish(whole).await;
-        if status == StatusCode::UNAUTHORIZED || status.is_server_error() {
+        // Who knows of no such list is well: it is none of the server errors that tell of trouble.
+        let broken = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+        if status == StatusCode::UNAUTHORIZED || broken {
             let message = format!("the provider answered {} to a health check", status.as_u16());
             return Err(SessionLost::because(message));
         }

@@ -263,6 +263,8 @@ async fn a_provider_that_refuses_the_key_or_breaks_is_unhealthy_and_one_without_
         (500, false),
         (503, false),
         (404, true),
+        (405, true),
+        (501, true),
         (429, true),
         (403, true),
     ] {
