@@ -24,8 +24,9 @@ const TOO_LONG: SinkClosed = SinkClosed::PartTooLarge {
 /// An event's text, at most: a broker keeps some events for a caller who is slow.
 const MAX_TEXT: usize = 64 * 1024;
 /// How long the provider may take to end its answer behind the end marker, and how much it may still say, before its
-/// connection is closed instead of kept.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// connection is closed, or its stream reset, instead of kept. The caller's end waits for it, so it is short: mostly the
+/// end comes with the marker, or right behind it.
+const FAREWELL: Duration = Duration::from_millis(50);
 const MAX_FAREWELL: usize = 64 * 1024;
 
 /// A stream under way.
@@ -63,10 +64,10 @@ impl<'a, 'b> Stream<'a, 'b> {
         if !self.reading.is_finished() {
             return Err(self.truncated("the stream ended without saying why the model stopped"));
         }
-        let whole = self.say_goodbye().await;
         if let Some(usage) = self.reading.told.usage_event() {
             send(sink, usage).await?;
         }
+        let whole = self.say_goodbye().await;
         let mut completion = completion(self.exchange, self.scene, &self.reading.told, Output::None);
         let first = self.first.map(|first| first.as_millis().to_string());
         let first = first.map(|first| ("time_to_first_token_ms".to_owned(), first));

@@ -226,3 +226,33 @@ async fn a_long_whole_answer_says_what_it_cost_and_why_it_ended() {
         assert_eq!(streamed.attributes[name], value, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_provider_that_takes_its_time_behind_the_end_marker_holds_up_nobody() {
+    let cost = format!("data: {USAGE}\n\ndata: [DONE]");
+    let text = stop().replace("data: [DONE]", &cost);
+    let mut script = begun(&token("a"));
+    script.extend([Step::Wait, Step::Send(chunk(text.as_bytes())), Step::ToEnd]);
+    let peer = Peer::start(vec![script]);
+    let mut bench = Bench::with(&peer).await;
+    let (events, mut seen) = mpsc::channel(10);
+    let mut sink = Sink::Stream(events);
+    let mut call = bench.session.execute(operation("chat", HELLO), &mut sink);
+    tokio::select! {
+        _ = &mut call => panic!("it ended"),
+        event = seen.recv() => assert!(matches!(event, Some(Event::Text(_))), "{event:?}"),
+    }
+    // Nothing moves any more but the clock, and what is said now.
+    tokio::time::pause();
+    let clock = Clock::tokio();
+    peer.go_on();
+    tokio::select! {
+        _ = &mut call => panic!("it ended"),
+        event = seen.recv() => assert!(matches!(event, Some(Event::Usage(_))), "{event:?}"),
+    }
+    let waited = clock.now().since(crate::clock::Time::ZERO);
+    assert_eq!(waited, Duration::ZERO, "what it cost is told at once");
+    call.await.unwrap();
+    let waited = clock.now().since(crate::clock::Time::ZERO);
+    assert!(waited < Duration::from_millis(60), "it took {waited:?}");
+}
