@@ -78,9 +78,14 @@ impl Frames {
                 if !line.is_empty() {
                     self.event_line(&line).ok()?;
                 }
-                self.data.take()
+                self.event()
             }
         }
+    }
+
+    /// The event that is complete, unless it has nothing to say: standards have it left out if its data is empty.
+    fn event(&mut self) -> Option<Vec<u8>> {
+        self.data.take().filter(|data| !data.trim_ascii().is_empty())
     }
 
     fn line(&mut self) -> Result<Option<BytesMut>, TooLong> {
@@ -129,7 +134,7 @@ impl Frames {
     /// is of use here.
     fn event_line(&mut self, line: &[u8]) -> Result<Option<Vec<u8>>, TooLong> {
         if line.is_empty() {
-            return Ok(self.data.take());
+            return Ok(self.event());
         }
         let Some(value) = line.strip_prefix(b"data") else {
             return Ok(None);
@@ -173,7 +178,7 @@ mod tests {
     fn events_come_out_whole_wherever_the_stream_is_cut() {
         let text = "\u{feff}: ping\n\nevent: x\ndata: {\"é\":\"日本\"}\n\ndata:two\r\ndata: lines\r\n\r\nid: 1\rdata\r\r\
                     data: {}\n\n: comment\ndataset: no\n\ndata: [DONE]\n\n";
-        let wanted = ["{\"é\":\"日本\"}", "two\nlines", "", "{}", "[DONE]"];
+        let wanted = ["{\"é\":\"日本\"}", "two\nlines", "{}", "[DONE]"];
         for size in 1..=text.len() {
             assert_eq!(
                 frames(Division::Events, text.as_bytes(), size),

@@ -11,8 +11,10 @@ pub(in crate::backend::llm) struct Usage(Map<String, Value>);
 
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(rename = "type")]
-    kind: String,
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
     #[serde(borrow, default)]
     message: Option<Message<'a>>,
     #[serde(borrow, default)]
@@ -54,7 +56,11 @@ struct Block<'a> {
 pub(super) fn read(part: &str, told: &mut Told, usage: &mut Usage) -> Result<Step, serde_json::Error> {
     let event: Event<'_> = serde_json::from_str(part)?;
     let mut step = Step::default();
-    match event.kind.as_str() {
+    if event.error.is_some() {
+        step.error = Some(part.to_owned());
+        return Ok(step);
+    }
+    match event.kind.unwrap_or_default().as_str() {
         "message_start" => {
             let message = event.message;
             usage.add(message.as_ref().and_then(|message| message.usage), told)?;
@@ -69,8 +75,9 @@ pub(super) fn read(part: &str, told: &mut Told, usage: &mut Usage) -> Result<Ste
         }
         "message_stop" => step.end = true,
         "error" => step.error = Some(part.to_owned()),
-        // Pings, ends of blocks, and whatever there will be: nothing of the answer's text.
-        "ping" | "content_block_stop" => {}
+        // Nothing of the answer; and a ping needs no type.
+        "ping" | "content_block_stop" | "" => {}
+        // Whatever there will be.
         _ => step.more = true,
     }
     Ok(step)

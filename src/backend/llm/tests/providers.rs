@@ -273,3 +273,14 @@ async fn a_provider_that_refuses_the_key_or_breaks_is_unhealthy_and_one_without_
         assert_eq!(bench.session.probe().await.is_ok(), healthy, "{status}");
     }
 }
+
+#[tokio::test]
+async fn anthropics_pings_may_say_nothing_and_its_errors_need_no_type() {
+    let stream = concat!(
+        "event: ping\ndata:\n\nevent: ping\ndata: {}\n\n",
+        "event: error\ndata: {\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n",
+    );
+    let peer = Peer::start(vec![events(stream, 9)]);
+    let mut bench = Bench::of(&peer, own(Wire::Anthropic)).await;
+    assert_eq!(bench.fail("chat", HELLO).await.0.metadata["kind"], "overloaded");
+}

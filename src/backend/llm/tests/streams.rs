@@ -256,3 +256,12 @@ async fn a_provider_that_takes_its_time_behind_the_end_marker_holds_up_nobody() 
     let waited = clock.now().since(crate::clock::Time::ZERO);
     assert!(waited < Duration::from_millis(60), "it took {waited:?}");
 }
+
+#[tokio::test]
+async fn events_without_a_word_are_none() {
+    let text = format!("data:\n\n{}event: ping\ndata: \n\ndata\n\n{}", token("a"), stop());
+    let peer = Peer::start(vec![events(&text, 9)]);
+    let both = r#"{"prompt":"a","sublet":{"events":"both"}}"#;
+    let streamed = Bench::with(&peer).await.stream("chat", both).await.unwrap();
+    assert_eq!((streamed.text.as_str(), streamed.raw.len()), ("a", 2));
+}
