@@ -145,7 +145,7 @@ impl<'a, 'b> Stream<'a, 'b> {
         let hidden = step.only_usage && self.scene.plan.hides_usage;
         let raw = match events {
             Events::Text => step.more,
-            Events::Raw | Events::Both => part.starts_with('{') && !hidden,
+            Events::Raw | Events::Both => part.trim_start().starts_with('{') && !hidden,
         };
         if raw {
             send(sink, Event::Json(part)).await?;

@@ -265,3 +265,16 @@ async fn events_without_a_word_are_none() {
     let streamed = Bench::with(&peer).await.stream("chat", both).await.unwrap();
     assert_eq!((streamed.text.as_str(), streamed.raw.len()), ("a", 2));
 }
+
+#[tokio::test]
+async fn raw_parts_that_begin_with_white_space_are_parts() {
+    let text = format!("{}{}", token("a"), stop()).replace("data: {", "data: \t {");
+    let peer = Peer::start(vec![times(2, &events(&text, 50))]);
+    let mut bench = Bench::with(&peer).await;
+    for how in ["raw", "both"] {
+        let params = format!(r#"{{"prompt":"a","sublet":{{"events":"{how}"}}}}"#);
+        let streamed = bench.stream("chat", &params).await.unwrap();
+        assert_eq!(streamed.raw.len(), 2, "{how}: {:?}", streamed.raw);
+        assert!(streamed.raw[0].starts_with("\t {"), "{:?}", streamed.raw);
+    }
+}
