@@ -275,8 +275,8 @@ fn check_path(path: &str, faults: &mut Faults) {
         "must have no fragment"
     } else if folder.split('/').any(dots) {
         "must have no `.` and `..`: they could lead out of the pool's base path"
-    } else if PathAndQuery::try_from(path).is_err() {
-        "must be a path in visible ASCII, the rest percent-encoded"
+    } else if !path.bytes().all(|byte| byte.is_ascii_graphic()) || PathAndQuery::try_from(path).is_err() {
+        "must be in visible ASCII: percent-encode the rest"
     } else {
         return;
     };

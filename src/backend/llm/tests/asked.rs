@@ -206,6 +206,10 @@ async fn nonsense_is_refused_with_its_field_before_anything_is_sent() {
         ("raw", r#"{"path":"/a/%2e%2e/b"}"#, "params.path"),
         ("raw", r##"{"path":"/a#b"}"##, "params.path"),
         ("raw", r#"{"path":"/a b"}"#, "params.path"),
+        ("raw", r#"{"path":"/caf\u00e9"}"#, "params.path"),
+        ("raw", r#"{"path":"/a?q=\u65e5"}"#, "params.path"),
+        ("raw", r#"{"path":"/a\tb"}"#, "params.path"),
+        ("raw", r#"{"path":"/a\u007fb"}"#, "params.path"),
         ("raw", r#"{"path":"/a","method":"CONNECT"}"#, "params.method"),
     ] {
         let faults = bench.backend.inspect(&operation(name, params)).unwrap_err();
