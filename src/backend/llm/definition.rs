@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tokio::sync::Semaphore;
 
 use super::dialect::{ANTHROPIC_VERSION, Dialect};
 use crate::{
@@ -38,6 +39,8 @@ const MOST_ALIASES: usize = 1000;
 const LONGEST_NAME: usize = 256;
 const MOST_TOKENS: u32 = 10_000_000;
 const HOTTEST: f64 = 2.0;
+/// Copies of 4 MiB at most, so 64 MiB of a pool's; a call beyond that is passed on without one.
+const MOST_COPIES: usize = 16;
 
 /// A provider, and how to speak to it.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub(super) struct Provider {
     pub(super) first_token: Duration,
     pub(super) idle: Duration,
     pub(super) places: Vec<Arc<Place>>,
+    /// Who may keep a copy of a long answer, to look at it at its end.
+    pub(super) copies: Semaphore,
     pub(super) clock: Clock,
 }
 
@@ -118,6 +123,7 @@ impl Provider {
                 ),
                 idle: span::defined(faults, "idle_timeout", own.idle_timeout, range, DEFAULT_IDLE),
                 places: Vec::new(),
+                copies: Semaphore::new(MOST_COPIES),
                 clock: surroundings.clock.clone(),
             });
         });

@@ -49,7 +49,7 @@ impl Kind {
     /// only asked for, or has to be asked for again just so.
     fn executed(self, status: StatusCode, method: &Method) -> Executed {
         match self {
-            Self::NotFound if done_elsewhere(status) && method != Method::GET => Executed::Yes,
+            Self::NotFound if done_elsewhere(status) && !method.is_safe() => Executed::Yes,
             Self::RateLimited | Self::QuotaExhausted | Self::Auth | Self::NotFound | Self::ContextLength => {
                 Executed::No
             }

@@ -26,7 +26,7 @@ const MAX_TEXT: usize = 64 * 1024;
 /// How long the provider may take to end its answer behind the end marker, and how much it may still say, before its
 /// connection is closed, or its stream reset, instead of kept. The caller's end waits for it, so it is short: mostly the
 /// end comes with the marker, or right behind it.
-const FAREWELL: Duration = Duration::from_millis(50);
+const FAREWELL: Duration = Duration::from_millis(250);
 const MAX_FAREWELL: usize = 64 * 1024;
 
 /// A stream under way.

@@ -17,7 +17,7 @@ use crate::{
 
 /// The largest answer of a unary call: what a gRPC client takes by default, less room for the rest of the message.
 const UNARY_LIMIT: usize = (4 << 20) - (64 << 10);
-/// A longer answer is passed on without a look at its end: many calls may have one at once.
+/// A longer answer is passed on without a look at its end; so is any while many others are being looked at.
 const MAX_COPY: usize = 4 << 20;
 /// A frame's limit.
 const MAX_FRAME: usize = 64 * 1024;
@@ -64,7 +64,8 @@ async fn pass_on_and_look(
     sink: &mut Sink,
     begun: Bytes,
 ) -> Result<Completion, Ended> {
-    let mut kept = Kept::default();
+    let permit = scene.provider.copies.try_acquire();
+    let mut kept = Kept::new(permit.is_ok());
     let mut part = Some(begun);
     while let Some(bytes) = part {
         kept.keep(&bytes);
@@ -86,15 +87,13 @@ struct Kept {
     whole: Option<BytesMut>,
 }
 
-impl Default for Kept {
-    fn default() -> Self {
+impl Kept {
+    fn new(wanted: bool) -> Self {
         Self {
-            whole: Some(BytesMut::new()),
+            whole: wanted.then(BytesMut::new),
         }
     }
-}
 
-impl Kept {
     fn keep(&mut self, part: &[u8]) {
         self.whole = self
             .whole
@@ -172,15 +171,19 @@ async fn send_data(sink: &mut Sink, mut bytes: Bytes) -> Result<(), Ended> {
 fn shaped(exchange: &Exchange<'_>, scene: &Scene<'_>, body: Bytes) -> Result<Output, Ended> {
     let is_raw = scene.plan.doing == Doing::Raw;
     let fault = serde_json::from_slice::<serde::de::IgnoredAny>(&body).err();
+    if let Some(fault) = &fault
+        && !is_raw
+        && fault.is_eof()
+        && !body.trim_ascii().is_empty()
+    {
+        // Without a length the end of a connection looks like the end of its answer, within a character too.
+        let message = "the answer broke off within its JSON";
+        return Err(scene.lost(exchange, Kind::Truncated, message, Executed::Unknown));
+    }
     let text = match (String::from_utf8(body.into()), fault) {
         (Ok(text), None) => text,
         (Ok(text), Some(_)) if is_raw => return Ok(Output::Body(text.into())),
         (Err(bytes), _) if is_raw => return Ok(Output::Body(bytes.into_bytes().into())),
-        // Without a length the end of a connection looks like the end of its answer.
-        (Ok(text), Some(fault)) if fault.is_eof() && !text.trim().is_empty() => {
-            let message = "the answer broke off within its JSON";
-            return Err(scene.lost(exchange, Kind::Truncated, message, Executed::Unknown));
-        }
         (Ok(text), Some(_)) => return Err(scene.misshapen(exchange, NO_JSON, &text)),
         (Err(bytes), _) => {
             let text = String::from_utf8_lossy(bytes.as_bytes());

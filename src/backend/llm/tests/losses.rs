@@ -191,10 +191,11 @@ async fn a_long_answer_that_is_passed_on_as_it_comes_is_none_the_less_looked_at(
     let error = long(r#"{"error":{"type":"overloaded_error","message":""#, r#""}}"#);
     let half = long(r#"{"model":"m-1","choices":[{"message":{"content":""#, "");
     let close = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
-    let cut = |text: &str| {
-        let sent = format!("{close}{text}");
-        vec![Step::Request, Step::Send(sent.into_bytes()), Step::Close]
+    let cut_bytes = |bytes: &[u8]| {
+        let sent = [close.as_bytes(), bytes].concat();
+        vec![Step::Request, Step::Send(sent), Step::Close]
     };
+    let cut = |text: &str| cut_bytes(text.as_bytes());
     let whole = r#"{"prompt":"a","stream":false}"#;
     for (script, kind, code, wanted) in [
         (
@@ -212,6 +213,13 @@ async fn a_long_answer_that_is_passed_on_as_it_comes_is_none_the_less_looked_at(
         (cut(&half), "truncated", Code::DataLoss, Executed::Unknown),
         (
             cut(r#"{"model":"m"#),
+            "truncated",
+            Code::DataLoss,
+            Executed::Unknown,
+        ),
+        (
+            // The first two bytes of a character's three.
+            cut_bytes(b"{\"model\":\"\xE6\x97"),
             "truncated",
             Code::DataLoss,
             Executed::Unknown,
