@@ -5,6 +5,7 @@ use std::{iter::once, sync::Arc};
 
 use super::{
     Pool,
+    core::{Core, Numbers},
     settings::{EndpointSettings, Settings},
     shell::Identity,
 };
@@ -14,27 +15,24 @@ use crate::{backend::Backend, clock::Clock};
 const AT_EACH: u32 = 4;
 
 impl Pool {
-    /// The pool beside one of this backend, if it needs one.
+    /// The pool beside one of this identity and these settings. `numbers` are the elder's too, so that no fence is that of
+    /// two sessions.
     pub(super) fn start_beside(
         identity: &Identity,
-        backend: &dyn Backend,
+        backend: Arc<dyn Backend>,
         settings: &Settings,
+        numbers: Numbers,
         clock: &Clock,
-    ) -> Option<Arc<Self>> {
+    ) -> Arc<Self> {
         let identity = Identity {
             name: format!("{}/beside", identity.name).into(),
             ..identity.clone()
         };
-        let backend = backend.beside()?;
-        Some(Self::start(
-            identity,
-            backend,
-            settings_beside(settings),
-            clock.clone(),
-        ))
+        let core = Core::new(clock.now(), numbers, identity.seed, settings_beside(settings));
+        Self::start_core(identity, backend, core, clock.clone(), None)
     }
 
-    /// The pool, and the one beside it.
+    /// The pool, and then the one beside it.
     pub(super) fn family(&self) -> impl Iterator<Item = &Self> {
         once(self).chain(self.beside.as_deref())
     }

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     beside::settings_beside,
     calls::Calls,
-    core::Core,
+    core::{Core, Numbers},
     driver,
     exchange::{Answer, Exchange, Job, Todo},
     held::Acquire,
@@ -72,11 +72,29 @@ impl Pool {
         settings: Settings,
         clock: Clock,
     ) -> Arc<Self> {
-        let beside = Self::start_beside(&identity, &*backend, &settings, &clock);
-        let Identity { name, boot, seed } = identity;
+        let (numbers, beside) = match backend.beside() {
+            None => (Numbers::of_boot(identity.boot), None),
+            Some(backend) => {
+                let [own, theirs] = Numbers::shared(identity.boot);
+                let beside = Self::start_beside(&identity, backend, &settings, theirs, &clock);
+                (own, Some(beside))
+            }
+        };
+        let core = Core::new(clock.now(), numbers, identity.seed, settings);
+        Self::start_core(identity, backend, core, clock, beside)
+    }
+
+    /// As [`Pool::start`], with what decides, and the pool beside.
+    pub(super) fn start_core(
+        identity: Identity,
+        backend: Arc<dyn Backend>,
+        core: Core,
+        clock: Clock,
+        beside: Option<Arc<Self>>,
+    ) -> Arc<Self> {
+        let Identity { name, boot, .. } = identity;
         let started = clock.now();
-        let loads = loads(&*backend, &settings);
-        let core = Core::new(started, boot, seed, settings);
+        let loads = loads(&*backend, core.settings());
         let (exchange, todo) = Exchange::new(core, format!("{name}-{boot}-"));
         exchange.watch_loads(loads);
         let alarm = Arc::new(Notify::new());

@@ -22,7 +22,7 @@ use std::{
 };
 
 use pool::{
-    core::{Core, Release},
+    core::{Core, Numbers, Release},
     exchange::{Answer, Exchange, Job, Seat, Ticket, Todo},
 };
 use shuttle::{future::block_on, sync::Mutex, thread};
@@ -58,7 +58,10 @@ impl Market {
             health: None,
             ..Settings::default()
         };
-        let (exchange, todo) = Exchange::new(Core::new(NOW, 1, 2, settings), "m-1-".to_owned());
+        let (exchange, todo) = Exchange::new(
+            Core::new(NOW, Numbers::of_boot(1), 2, settings),
+            "m-1-".to_owned(),
+        );
         let holders = Mutex::default();
         let market = Arc::new(Self { exchange, holders });
         market.finish(todo);

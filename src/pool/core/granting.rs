@@ -217,7 +217,7 @@ impl Core {
     }
 
     fn grant(&mut self, now: Time, session: SessionKey, arrived: Time, near: u32) -> Grant {
-        let number = self.next_number();
+        let number = self.numbers.next();
         let waited = now.nanos_since(arrived);
         self.counters.granted += 1;
         self.counters.wait.record_nanos(waited);

@@ -1,7 +1,7 @@
 //! The pool's rules as a state machine: events and the time in, actions out. No async, no I/O, no clock, no
 //! randomness but what follows from a seed. A file for each kind of event: asking (granting), opening, probing,
 //! closing, upkeep, control; one for the choice between endpoints (balancing); and one for each thing it keeps: sessions,
-//! waiters, places, dialing, counters.
+//! waiters, places, dialing, numbers, counters.
 //!
 //! Invariants after every event: the counts of the states add up to the sessions there are; nothing is dialed above
 //! the cap, the pool's and each endpoint's; no fresh idle session stands beside a waiter who would take it unless the
@@ -15,6 +15,7 @@ mod deadlines;
 mod dialing;
 mod granting;
 mod histogram;
+mod numbers;
 mod opening;
 mod places;
 mod probing;
@@ -32,6 +33,7 @@ use self::{
 pub use self::{counters::Stats, histogram::Histogram, sessions::SessionState};
 pub(crate) use self::{
     granting::{Release, Wanted},
+    numbers::Numbers,
     sessions::SessionKey,
     waiters::{Waiter, WaiterKey},
 };
@@ -39,9 +41,6 @@ use crate::{
     clock::Time,
     pool::{Ending, Refusal, Settings},
 };
-
-/// Bits of a fence number that count grants; the boot number is above them, so that fences rise over restarts.
-const GRANT_BITS: u32 = 40;
 
 /// What the shell has to do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,8 +123,7 @@ pub(crate) struct Core {
     warm: Option<(u32, Time)>,
     /// Rises when sessions are to be replaced.
     epoch: u32,
-    /// The last fence number given.
-    number: u64,
+    numbers: Numbers,
     /// Probes with a waiter behind them.
     wanted_probes: u32,
     /// Idle sessions that a probe found alive, the last one at the end: they may be fresh although others came free
@@ -135,7 +133,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(now: Time, boot: u32, seed: u64, settings: Settings) -> Self {
+    pub(crate) fn new(now: Time, numbers: Numbers, seed: u64, settings: Settings) -> Self {
         let upkeep = Upkeep::new(&settings);
         let places = Places::new(&settings.endpoints);
         let mut core = Self {
@@ -152,7 +150,7 @@ impl Core {
             ending: None,
             warm: None,
             epoch: 0,
-            number: u64::from(boot) << GRANT_BITS,
+            numbers,
             wanted_probes: 0,
             proven: VecDeque::new(),
             actions: VecDeque::new(),
@@ -229,14 +227,8 @@ impl Core {
         min.max(warm).min(self.cap())
     }
 
-    /// The next fence number.
-    const fn next_number(&mut self) -> u64 {
-        self.number += 1;
-        self.number
-    }
-
     fn task(&mut self, session: SessionKey) -> Task {
-        let number = self.next_number();
+        let number = self.numbers.next();
         Task { session, number }
     }
 }

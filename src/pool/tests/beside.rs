@@ -2,27 +2,18 @@
 
 use std::sync::Arc;
 
-use super::scripted::{SECOND, Script, Scripted, settle_down, sized, within};
+use super::scripted::{SECOND, Script, Scripted, pool_of, settle_down, sized, within};
 use crate::{
     clock::Clock,
-    pool::{Ending, GiveBack, Identity, Pool, Request},
+    pool::{Ending, GiveBack, Pool, Request},
 };
 
 fn pool(own: &Arc<Script>, beside: &Arc<Script>) -> (Arc<Pool>, Clock) {
-    let clock = Clock::tokio();
-    let identity = Identity {
-        name: Arc::from("p"),
-        boot: 7,
-        seed: 1,
-    };
     let backend = Scripted {
         beside: Some(Arc::clone(beside)),
         ..Scripted::of(own)
     };
-    (
-        Pool::start(identity, Arc::new(backend), sized(1), clock.clone()),
-        clock,
-    )
+    pool_of(backend, sized(1))
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,4 +67,28 @@ async fn what_is_done_to_a_pool_is_done_to_those_beside() {
     assert!(!held.fence().is_open());
     held.give_back(GiveBack::Used);
     empty.await.expect("none is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fences_rise_over_a_pool_and_its_sessions_beside() {
+    let (own, beside) = (Script::new(), Script::new());
+    let (pool, clock) = pool(&own, &beside);
+    let mut numbers = Vec::new();
+    for _ in 0..3 {
+        for beside in [false, true, true] {
+            let request = Request {
+                beside,
+                ..within(&clock, SECOND)
+            };
+            let held = pool.acquire(request).await.expect("granted");
+            numbers.push(held.number());
+            held.give_back(GiveBack::Used);
+            settle_down().await;
+        }
+    }
+    assert!(
+        numbers.is_sorted_by(|left, right| left < right),
+        "none twice, each above the last: {numbers:?}"
+    );
+    assert!(numbers.iter().all(|number| number >> 40 == 7), "of this boot");
 }

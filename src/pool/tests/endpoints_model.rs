@@ -11,7 +11,7 @@ use crate::{
     clock::Time,
     pool::{
         Ending, HealthSettings, Priority, Settings,
-        core::{Action, Core, Grant, Release, Reply, SessionKey, SessionState, WaiterKey, Wanted},
+        core::{Action, Core, Grant, Numbers, Release, Reply, SessionKey, SessionState, WaiterKey, Wanted},
     },
 };
 
@@ -93,7 +93,7 @@ struct Model {
 
 impl Model {
     fn new(limits: [Option<u32>; 3], sizes: (u32, u32, u32)) -> Self {
-        let core = Core::new(Time::ZERO, 1, 7, settings(limits, sizes));
+        let core = Core::new(Time::ZERO, Numbers::of_boot(1), 7, settings(limits, sizes));
         let (now, waiting, places) = (Time::ZERO, Vec::new(), HashMap::new());
         Self {
             core,

@@ -10,7 +10,7 @@ use crate::{
     clock::Time,
     pool::{
         Ending, HealthSettings, Priority, Refusal, Settings,
-        core::{Action, Core, Grant, Release, Reply, SessionKey, SessionState, WaiterKey, Wanted},
+        core::{Action, Core, Grant, Numbers, Release, Reply, SessionKey, SessionState, WaiterKey, Wanted},
     },
 };
 
@@ -142,7 +142,7 @@ impl Model {
     fn new(min: u32, max: u32, max_waiters: u32) -> Self {
         let settings = settings(min, max, max_waiters);
         let mut model = Self {
-            core: Core::new(Time::ZERO, 3, 99, settings.clone()),
+            core: Core::new(Time::ZERO, Numbers::of_boot(3), 99, settings.clone()),
             settings,
             now: Time::ZERO,
             tags: 0,

@@ -7,7 +7,7 @@ use crate::{
     clock::Time,
     pool::{
         Priority, Refusal, Settings,
-        core::{Action, Core, Grant, Release, Reply, SessionKey, WaiterKey, Wanted},
+        core::{Action, Core, Grant, Numbers, Release, Reply, SessionKey, WaiterKey, Wanted},
     },
 };
 
@@ -21,7 +21,7 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new(settings: Settings) -> Self {
         let now = Time::from_nanos(1_000_000_000);
-        let core = Core::new(now, 1, 5, settings);
+        let core = Core::new(now, Numbers::of_boot(1), 5, settings);
         Self { core, now, tags: 0 }
     }
 

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 
 use crate::{
     backend::{
-        Backend, Body, CallError, Cleanliness, Completion, DialError, DialErrorKind, Fence, Needs, Operation,
-        Params, Session, SessionLost, Sink,
+        Backend, Body, CallError, Cleanliness, Completion, DialError, DialErrorKind, Fence, Load, Needs,
+        Operation, Params, Session, SessionLost, Sink,
     },
     clock::Clock,
     error::Faults,
@@ -117,6 +117,8 @@ pub(super) struct Scripted {
     pub(super) script: Arc<Script>,
     /// What is dialed beside.
     pub(super) beside: Option<Arc<Script>>,
+    /// What endpoints say of the work that waits there, by their names.
+    pub(super) loads: Vec<(&'static str, Load)>,
 }
 
 impl Scripted {
@@ -124,6 +126,7 @@ impl Scripted {
         Self {
             script: Arc::clone(script),
             beside: None,
+            loads: Vec::new(),
         }
     }
 }
@@ -150,6 +153,11 @@ impl Backend for Scripted {
     fn beside(&self) -> Option<Arc<dyn Backend>> {
         let beside = self.beside.as_ref()?;
         Some(Arc::new(Self::of(beside)))
+    }
+
+    fn load(&self, endpoint: &str) -> Option<Load> {
+        let said = self.loads.iter().find(|(name, _)| *name == endpoint);
+        said.map(|(_, load)| load.clone())
     }
 
     fn dial(
@@ -286,13 +294,18 @@ impl Session for Scene {
 
 /// A pool over a script, with its clock.
 pub(super) fn pool(script: &Arc<Script>, settings: Settings) -> (Arc<Pool>, Clock) {
+    pool_of(Scripted::of(script), settings)
+}
+
+/// A pool over a backend, with its clock.
+pub(super) fn pool_of(backend: Scripted, settings: Settings) -> (Arc<Pool>, Clock) {
     let clock = Clock::tokio();
     let identity = Identity {
         name: Arc::from("p"),
         boot: 7,
         seed: 1,
     };
-    let pool = Pool::start(identity, Arc::new(Scripted::of(script)), settings, clock.clone());
+    let pool = Pool::start(identity, Arc::new(backend), settings, clock.clone());
     (pool, clock)
 }
 
