@@ -75,6 +75,7 @@ fn session(info: SessionInfo) -> proto::Session {
         state_age: Some(encode::duration(info.state_age)),
         grants: info.grants,
         fence: info.fence,
+        beside: info.beside,
     }
 }
 
@@ -117,6 +118,7 @@ fn waiter(info: WaiterInfo) -> proto::Waiter {
         effective_priority: priority(info.effective_priority).into(),
         waited: Some(encode::duration(info.waited)),
         remaining: Some(encode::duration(info.remaining)),
+        beside: info.beside,
     }
 }
 

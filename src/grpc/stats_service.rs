@@ -66,6 +66,8 @@ impl StatsApi {
             last_reset_time: stats.last_reset.map(wall),
             shared_connections: count(shared.open),
             max_shared_connections: count(shared.most.unwrap_or_default()),
+            sessions_beside: stats.sessions_beside,
+            waiters_beside: stats.waiters_beside,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a pool shows of itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter::from_fn, sync::Arc, time::Duration};
 
 use super::{
     Pool,
@@ -26,6 +26,8 @@ pub struct SessionInfo {
     pub grants: u64,
     /// The fence number of its last grant; 0 before the first.
     pub fence: u64,
+    /// Whether it is one of those beside.
+    pub beside: bool,
 }
 
 /// Someone who waits, as listed.
@@ -43,6 +45,8 @@ pub struct WaiterInfo {
     pub waited: Duration,
     /// Time left before it is refused.
     pub remaining: Duration,
+    /// Whether it waits for one of the sessions beside.
+    pub beside: bool,
 }
 
 /// How a check went.
@@ -64,12 +68,15 @@ impl Pool {
     /// Every session, the oldest first; those beside included.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionInfo> {
-        let mut found: Vec<_> = self.family().flat_map(Self::own_sessions).collect();
+        let family = self.family().zip([false, true]);
+        let mut found: Vec<_> = family
+            .flat_map(|(pool, beside)| pool.own_sessions(beside))
+            .collect();
         found.sort_by_key(|(born, _)| *born);
         found.into_iter().map(|(_, info)| info).collect()
     }
 
-    fn own_sessions(&self) -> Vec<(Time, SessionInfo)> {
+    fn own_sessions(&self, beside: bool) -> Vec<(Time, SessionInfo)> {
         let now = self.clock.now();
         self.exchange.look_inside(|inner| {
             let listed = inner.core.sessions().filter_map(|(key, record)| {
@@ -82,6 +89,7 @@ impl Pool {
                     state_age: now.since(record.since),
                     grants: record.grants,
                     fence: record.number,
+                    beside,
                 };
                 Some((record.born, info))
             });
@@ -89,10 +97,27 @@ impl Pool {
         })
     }
 
-    /// The first `limit` of those who wait, in the order in which they would be served now, and how many there are.
+    /// The first `limit` of those who wait, in the order in which they would be served now, and how many there are. Those
+    /// who wait for a session beside are among them, although they wait for each other only.
     #[must_use]
     pub fn waiters(&self, limit: usize) -> (Vec<WaiterInfo>, u32) {
         let now = self.clock.now();
+        let (own, mut total) = self.own_waiters(now, limit, false);
+        let (mut own, mut beside) = (own.into_iter().peekable(), Vec::new().into_iter().peekable());
+        if let Some(pool) = &self.beside {
+            let (waiters, count) = pool.own_waiters(now, limit, true);
+            (beside, total) = (waiters.into_iter().peekable(), total + count);
+        }
+        let rank = |waiter: &WaiterInfo| (waiter.effective_priority, waiter.waited);
+        let merged = from_fn(|| match (own.peek(), beside.peek()) {
+            (Some(one), Some(other)) if rank(other) > rank(one) => beside.next(),
+            (Some(_), _) => own.next(),
+            (None, _) => beside.next(),
+        });
+        (merged.take(limit).collect(), total)
+    }
+
+    fn own_waiters(&self, now: Time, limit: usize, beside: bool) -> (Vec<WaiterInfo>, u32) {
         self.exchange.look_inside(|inner| {
             let ageing = inner.core.settings().ageing;
             let listed = inner.core.waiters(now).take(limit).map(|waiter| WaiterInfo {
@@ -104,6 +129,7 @@ impl Pool {
                 effective_priority: waiter.effective(now, ageing),
                 waited: now.since(waiter.arrived),
                 remaining: waiter.deadline.since(now),
+                beside,
             });
             (listed.collect(), inner.core.waiter_count())
         })
@@ -115,7 +141,8 @@ impl Pool {
         self.exchange.look(super::core::Core::open_places)
     }
 
-    /// Statistics of this moment.
+    /// Statistics of this moment. Sessions beside and those who wait for one are two gauges of their own, and in no other
+    /// number but those of calls.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let stats = self.exchange.look(super::core::Core::stats);
@@ -143,6 +170,10 @@ impl Pool {
 
     fn complete(&self, mut stats: Stats) -> Stats {
         self.calls.fill(&mut stats);
+        if let Some(beside) = &self.beside {
+            let theirs = beside.exchange.look(super::core::Core::stats);
+            (stats.sessions_beside, stats.waiters_beside) = (theirs.total, theirs.waiters);
+        }
         stats.uptime = self.clock.now().since(self.started);
         stats.last_reset = *self.last_reset.lock();
         stats

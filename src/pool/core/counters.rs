@@ -98,6 +98,10 @@ pub struct Stats {
     pub uptime: Duration,
     /// When the counters were last reset, if ever.
     pub last_reset: Option<Time>,
+    /// Sessions beside the pool's own, which are in no other gauge.
+    pub sessions_beside: u32,
+    /// Those who wait for one of them now.
+    pub waiters_beside: u32,
 }
 
 impl Stats {

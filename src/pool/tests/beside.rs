@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::scripted::{SECOND, Script, Scripted, pool_of, settle_down, sized, within};
 use crate::{
     clock::Clock,
-    pool::{Ending, GiveBack, Pool, Request},
+    pool::{Ending, GiveBack, Pool, Priority, Request},
 };
 
 fn pool(own: &Arc<Script>, beside: &Arc<Script>) -> (Arc<Pool>, Clock) {
@@ -35,7 +35,15 @@ async fn operation_beside_does_not_wait_for_the_session_it_is_about() {
     let id = Arc::clone(few[0].session_id());
     assert_ne!(&id, held.session_id());
     assert!(pool.close_session(&id) && !few[0].fence().is_open() && held.fence().is_open());
-    assert_eq!(pool.stats().total, 1, "they do not count against the pool's own");
+    let stats = pool.stats();
+    assert_eq!(stats.total, 1, "they do not count against the pool's own");
+    assert_eq!(
+        (stats.sessions_beside, stats.waiters_beside),
+        (4, 0),
+        "but for themselves"
+    );
+    let listed = pool.sessions();
+    assert_eq!(listed.iter().filter(|session| session.beside).count(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,4 +99,51 @@ async fn fences_rise_over_a_pool_and_its_sessions_beside() {
         "none twice, each above the last: {numbers:?}"
     );
     assert!(numbers.iter().all(|number| number >> 40 == 7), "of this boot");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_session_beside_is_listed_in_the_order_of_all() {
+    let (own, beside) = (Script::new(), Script::new());
+    let (pool, clock) = pool(&own, &beside);
+    let ask = |beside: bool, priority, name: &str| Request {
+        beside,
+        priority,
+        client: Some(Arc::from(name)),
+        ..within(&clock, SECOND * 30)
+    };
+    let mut held = Vec::new();
+    for beside in [false, true, true, true, true] {
+        let request = ask(beside, Priority::Normal, "holder");
+        held.push(pool.acquire(request).await.expect("granted"));
+    }
+    let mut waiting = Vec::new();
+    for request in [
+        ask(false, Priority::Normal, "second"),
+        ask(true, Priority::Normal, "third"),
+        ask(true, Priority::High, "first"),
+        ask(false, Priority::Low, "fourth"),
+    ] {
+        waiting.push(tokio::spawn(pool.acquire(request)));
+        tokio::time::sleep(SECOND).await;
+    }
+    let names = |limit| {
+        let (waiters, total) = pool.waiters(limit);
+        let names = waiters
+            .iter()
+            .map(|waiter| waiter.client.as_deref().unwrap_or("").to_owned());
+        (names.collect::<Vec<_>>().join(" "), total)
+    };
+    assert_eq!(names(10), ("first second third fourth".to_owned(), 4));
+    assert_eq!(names(3), ("first second third".to_owned(), 4));
+    let beside: Vec<_> = pool.waiters(10).0.iter().map(|waiter| waiter.beside).collect();
+    assert_eq!(beside, [true, false, true, false]);
+    let last = pool.reset_stats();
+    assert_eq!((last.waiters, last.waiters_beside), (2, 2));
+    let stats = pool.stats();
+    assert_eq!(
+        (stats.sessions_beside, stats.waiters_beside),
+        (4, 2),
+        "gauges stay"
+    );
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
