@@ -347,6 +347,17 @@ impl Failure {
         self
     }
 
+    /// With the fields of its faults below `field`: what failed is a part of a larger request.
+    #[must_use]
+    pub fn below(mut self, field: &str) -> Self {
+        if let Error::Invalid { faults } = &mut self.error {
+            for fault in &mut faults.found {
+                fault.field = format!("{field}.{}", fault.field);
+            }
+        }
+        self
+    }
+
     /// With what is known of the call's execution.
     #[must_use]
     pub const fn executed(mut self, executed: Executed) -> Self {

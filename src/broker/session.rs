@@ -218,7 +218,7 @@ impl OpenSession {
             };
             let id = call.id;
             let checked = call.request.and_then(|request| {
-                inspect(&self.leased.entry, &request.operation)?;
+                inspect(&self.leased.entry, &request.operation).map_err(|failure| failure.below("call"))?;
                 if call.more_input && self.half_closed {
                     return Err(invalid("input", input::CUT_SHORT));
                 }

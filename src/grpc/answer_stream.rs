@@ -42,7 +42,7 @@ impl AnswerStream {
         let vanished = || Failure::from(Error::Cancelled).executed(Executed::Unknown);
         Poll::Ready(Some(match outcome {
             Ok(Ok(answer)) => Ok(encode::end(answer)),
-            Ok(Err(failure)) => Err(status(&failure)),
+            Ok(Err(failure)) => Err(status(&failure.below("request"))),
             Err(_) => Err(status(&vanished())),
         }))
     }

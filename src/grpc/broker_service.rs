@@ -18,7 +18,7 @@ use super::{
     status::status,
 };
 use crate::{
-    broker::{self, AcquireLease, Broker, Place, QUEUED_CALLS, RequestId},
+    broker::{self, AcquireLease, Broker, CallStream, Place, QUEUED_CALLS, RequestId},
     clock::Clock,
     error::{Error, Executed, Failure, Faults},
     proto::{self, broker_service_server::BrokerService},
@@ -102,14 +102,19 @@ impl BrokerApi {
             let faults = Faults::one("request", "is required");
             return Err(Failure::from(Error::Invalid { faults }).executed(Executed::No));
         };
-        let stream = match decode::execute(request, caller)? {
+        let started = self.start(request, caller).await;
+        let stream = started.map_err(|failure| failure.below("request"))?;
+        Ok(AnswerStream::new(stream))
+    }
+
+    async fn start(&self, request: proto::ExecuteRequest, caller: &Caller) -> Result<CallStream, Failure> {
+        match decode::execute(request, caller)? {
             Target::Pool(mut call) => {
                 call.place = place(caller)?;
-                self.broker.stream_on_pool(call).await?
+                self.broker.stream_on_pool(call).await
             }
-            Target::Lease(call) => self.broker.stream_on_lease(call).await?,
-        };
-        Ok(AnswerStream::new(stream))
+            Target::Lease(call) => self.broker.stream_on_lease(call).await,
+        }
     }
 
     async fn open(&self, open: proto::Open, caller: &Caller, inbound: Inbound) -> Result<Outbound, Failure> {
@@ -120,7 +125,8 @@ impl BrokerApi {
         let (out, outbound) = broker::outbox();
         let (opened, session) = {
             let _permit = permit(caller)?;
-            self.broker.open_session(&open.pool, &waiting, out).await?
+            let opened = self.broker.open_session(&open.pool, &waiting, out).await;
+            opened.map_err(|failure| failure.below("open"))?
         };
         let lease = encode::lease(&opened.leased, opened.status, true, self.broker.clock());
         let first = proto::OpenSessionResponse {

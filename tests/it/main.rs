@@ -17,6 +17,7 @@ mod comfyui;
 mod contention;
 mod drain;
 mod durability;
+mod endpoints;
 mod half_open;
 mod health;
 mod http2;

@@ -218,7 +218,7 @@ impl Call {
             }
             (Ok(_), None) => SessionOutput::Error(self.unheard(Executed::Yes)),
             (Err(failure), sink) => {
-                let failure = self.failed(failure, outcome.shut, sink.is_some());
+                let failure = self.failed(failure.below("call"), outcome.shut, sink.is_some());
                 ended.failure = Some(failure.clone());
                 SessionOutput::Error(failure)
             }
