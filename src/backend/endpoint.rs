@@ -1,6 +1,6 @@
-//! The endpoint of a definition whose kind has exactly one.
+//! Endpoints: the one of a definition whose kind has exactly one, what an endpoint is called, and where it is.
 
-use std::sync::Arc;
+use std::{net::Ipv6Addr, sync::Arc};
 
 use crate::{
     error::Faults,
@@ -36,12 +36,44 @@ pub(crate) fn name(endpoint: &Endpoint) -> Arc<str> {
     }
 }
 
+/// Where an endpoint is: equal for all ways to write the same address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `host:port/path` in its one form; as it was written where the kind knows of no other way. Endpoints with the same
+    /// are one.
+    pub address: Arc<str>,
+    /// Whether it is spoken to with TLS, as far as the address says so.
+    pub tls: bool,
+}
+
+impl Place {
+    /// An address that is what was written.
+    pub(super) fn as_written(address: &str) -> Self {
+        let address = address.into();
+        Self { address, tls: false }
+    }
+
+    /// Of a kind whose addresses are a host and a port; `None` if this is none.
+    pub(super) fn of_host(address: &str, default_port: u16) -> Option<Self> {
+        let (host, port) = host_and_port(address, default_port)?;
+        Some(Self::as_written(&one_form(&host, port)))
+    }
+}
+
+/// `host:port`, the same for all ways to write the host.
+pub(super) fn one_form(host: &str, port: u16) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(host) => format!("[{host}]:{port}"),
+        Err(_) => format!("{}:{port}", host.to_ascii_lowercase()),
+    }
+}
+
 /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
 pub(super) fn host_and_port(address: &str, default_port: u16) -> Option<(String, u16)> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
+            host.parse::<Ipv6Addr>().ok()?;
             (host, port.strip_prefix(':').or(port.is_empty().then_some(""))?)
         }
         None => match address.split_once(':') {

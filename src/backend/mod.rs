@@ -39,6 +39,7 @@ use thiserror::Error;
 
 pub(crate) use self::endpoint::name as endpoint_name;
 pub use self::{
+    endpoint::Place,
     fence::{Fence, FencedIo, Line},
     operation::{Body, BodyChunk, BodyReader, Completion, Inspected, Operation, Output, Params},
     sink::{Event, Sink, SinkClosed},

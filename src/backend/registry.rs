@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backend, comfyui, echo, http, llm, plugin, postgres, redis, secrets::Secrets, tcp};
+use super::{Backend, Place, comfyui, echo, http, llm, plugin, postgres, redis, secrets::Secrets, tcp};
 use crate::{
     clock::Clock,
     error::Faults,
-    proto::{PoolSpec, pool_spec},
+    proto::{Endpoint, PoolSpec, Tls, pool_spec},
 };
 
 /// What backends need beside their definition.
@@ -81,6 +81,23 @@ pub const fn defaults(spec: &PoolSpec) -> KindDefaults {
     }
 }
 
+/// Where an endpoint of a definition is, however its address is written; one that makes no sense is as it is written.
+#[must_use]
+pub fn place(spec: &PoolSpec, endpoint: &Endpoint) -> Place {
+    let address = endpoint.address.as_str();
+    let on = |tls: &Option<Tls>| tls.as_ref().is_some_and(|tls| tls.enabled);
+    let found = match &spec.backend {
+        Some(pool_spec::Backend::Http(own)) => http::place(address, on(&own.tls), ""),
+        Some(pool_spec::Backend::Llm(own)) => http::place(address, on(&own.tls), llm::base(own)),
+        Some(pool_spec::Backend::Comfyui(own)) => http::place(address, on(&own.tls), ""),
+        Some(pool_spec::Backend::Postgres(_)) => Place::of_host(address, postgres::DEFAULT_PORT),
+        Some(pool_spec::Backend::Redis(_)) => Place::of_host(address, redis::DEFAULT_PORT),
+        Some(pool_spec::Backend::Tcp(_)) => Place::of_host(address, 0),
+        Some(pool_spec::Backend::Echo(_) | pool_spec::Backend::Plugin(_)) | None => None,
+    };
+    found.unwrap_or_else(|| Place::as_written(address))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +130,36 @@ mod tests {
         assert_eq!(build(&spec, &surroundings()).unwrap().kind(), "echo");
         assert_eq!(defaults(&spec).execute, Duration::from_secs(60));
         assert_eq!(defaults(&spec).stall, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_place_is_the_same_for_all_ways_to_write_it() {
+        use crate::proto::{HttpBackend, PluginBackend, PostgresBackend, RedisBackend, TcpBackend};
+        let place = |backend: pool_spec::Backend, address: &str| {
+            let spec = PoolSpec {
+                backend: Some(backend),
+                ..PoolSpec::default()
+            };
+            let endpoint = Endpoint {
+                address: address.to_owned(),
+                ..Endpoint::default()
+            };
+            let found = place(&spec, &endpoint);
+            (found.address.to_string(), found.tls)
+        };
+        let http = || pool_spec::Backend::Http(HttpBackend::default());
+        let postgres = || pool_spec::Backend::Postgres(PostgresBackend::default());
+        let plain = |address: &str| (address.to_owned(), false);
+        assert_eq!(place(http(), "HTTP://Api/"), plain("api:80"));
+        assert_eq!(place(http(), "https://api/V1/"), ("api:443/V1".to_owned(), true));
+        assert_eq!(place(postgres(), "DB"), plain("db:5432"));
+        assert_eq!(place(postgres(), "[0:0::1]:5433"), plain("[::1]:5433"));
+        let redis = pool_spec::Backend::Redis(RedisBackend::default());
+        assert_eq!(place(redis, "Cache"), plain("cache:6379"));
+        let tcp = pool_spec::Backend::Tcp(TcpBackend::default());
+        assert_eq!(place(tcp, "Device:4001"), plain("device:4001"));
+        let plugin = pool_spec::Backend::Plugin(PluginBackend::default());
+        assert_eq!(place(plugin, "COM1:/"), plain("COM1:/"), "only its driver knows");
+        assert_eq!(place(http(), "no address"), plain("no address"));
     }
 }

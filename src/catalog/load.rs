@@ -8,6 +8,7 @@ use super::{
     validate::validate,
 };
 use crate::{
+    backend::{Place, endpoint_name, registry},
     broker::Plan,
     error::Failure,
     proto::{Pool, PoolSpec},
@@ -85,10 +86,9 @@ fn set_aside(inner: &Inner, row: &PoolRow, spec: PoolSpec) {
 }
 
 /// What sessions depend on of a definition's endpoints; their limits apply to sessions that are there.
-fn addresses(spec: &PoolSpec) -> impl Iterator<Item = (&str, &str)> {
-    spec.endpoints
-        .iter()
-        .map(|endpoint| (&*endpoint.name, &*endpoint.address))
+fn places(spec: &PoolSpec) -> impl Iterator<Item = (Arc<str>, Place)> {
+    let place = |endpoint| (endpoint_name(endpoint), registry::place(spec, endpoint));
+    spec.endpoints.iter().map(place)
 }
 
 /// Starts the pool, or changes the one that runs. Sessions are replaced only if the endpoints or the backend are
@@ -100,7 +100,7 @@ pub(super) fn apply(inner: &Inner, row: &PoolRow, spec: PoolSpec, plan: Plan) {
         .filter(|entry| matches!(entry.phase, Phase::Serving));
     match before {
         Some(before) => {
-            let same = before.spec.backend == spec.backend && addresses(&before.spec).eq(addresses(&spec));
+            let same = before.spec.backend == spec.backend && places(&before.spec).eq(places(&spec));
             let backend = (!same).then_some(plan.backend);
             inner.pools.change(&row.name, plan.settings, plan.policy, backend);
         }

@@ -38,7 +38,8 @@ pub struct Settings {
 pub struct EndpointSettings {
     /// What leases and statistics call it, and what callers ask for. No other has it.
     pub name: Arc<str>,
-    /// Where it is. No other has it: while it stays the same, so do the sessions that count against its limit.
+    /// Where it is, in the one form that stands for all ways to write it. No other has it: while it stays the same, so do
+    /// the sessions that count against its limit.
     pub address: Arc<str>,
     /// Sessions at most, beside the pool's own limit.
     pub max_sessions: Option<u32>,

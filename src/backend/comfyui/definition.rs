@@ -84,7 +84,7 @@ impl Boxes {
         let service = Service::read_http1(wanted, surroundings, faults);
         self.places.extend(service.map(|service| {
             Arc::new(Place {
-                left: Leftovers::at(&endpoint.address),
+                left: Leftovers::at(&service.place()),
                 name,
                 service,
                 load: Load::default(),
@@ -173,4 +173,34 @@ fn sorted<T>(map: &HashMap<String, T>) -> Vec<(&String, &T)> {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_by_key(|(name, _)| *name);
     entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::secrets::Secrets;
+
+    #[tokio::test]
+    async fn what_is_left_on_a_box_is_known_however_its_address_is_written() {
+        let surroundings = Surroundings {
+            secrets: Secrets::below("/nowhere"),
+            clock: Clock::tokio(),
+        };
+        let left = |address: &str| {
+            let endpoint = Endpoint {
+                address: address.to_owned(),
+                max_sessions: Some(1),
+                ..Endpoint::default()
+            };
+            let spec = PoolSpec {
+                endpoints: vec![endpoint],
+                ..PoolSpec::default()
+            };
+            let boxes = Boxes::read(&spec, &ComfyUiBackend::default(), &surroundings).unwrap();
+            Arc::clone(&boxes.places[0].left)
+        };
+        let one = left("left.example:8188");
+        assert!(Arc::ptr_eq(&one, &left("http://LEFT.example:8188/")));
+        assert!(!Arc::ptr_eq(&one, &left("left.example:8189")));
+    }
 }

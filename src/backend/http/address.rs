@@ -2,6 +2,8 @@
 
 use http::{Uri, uri::Scheme};
 
+use crate::backend::{Place, endpoint};
+
 /// Where an endpoint's address points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
@@ -41,6 +43,24 @@ impl Address {
             port,
             https,
         })
+    }
+
+    /// As [`Address::read`] for what its endpoint is told apart by; `base` is the path of an address without one.
+    pub(super) fn place(text: &str, tls: bool, base: &str) -> Option<Place> {
+        let mut address = Self::read(text, tls).ok()?;
+        if address.base.is_empty() {
+            base.clone_into(&mut address.base);
+        }
+        Some(Place {
+            address: address.one_form().into(),
+            tls: address.https,
+        })
+    }
+
+    /// `host:port/base`, the same for all ways to write it. Whether it is TLS that is spoken there is no part of it: a
+    /// port is one place either way.
+    pub(super) fn one_form(&self) -> String {
+        endpoint::one_form(&self.host, self.port) + &self.base
     }
 }
 

@@ -24,13 +24,13 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
+use self::{address::Address, definition::Target, h2::Table, plan::Plan, session::HttpSession};
 pub(super) use self::{
     definition::SecretHeader,
     session::lend::{Asked, Client, Exchange, Grip, Service, Wanted},
     wire::Wire,
 };
-use self::{definition::Target, h2::Table, plan::Plan, session::HttpSession};
-use super::{Backend, DialError, Fence, Needs, Operation, Session, Shared, registry::Surroundings};
+use super::{Backend, DialError, Fence, Needs, Operation, Place, Session, Shared, registry::Surroundings};
 use crate::{
     error::Faults,
     proto::{HttpBackend, PoolSpec},
@@ -45,6 +45,12 @@ pub(super) fn build(
     let target = Arc::new(Target::read(spec, own, surroundings)?);
     let table = Table::new(Arc::clone(&target));
     Ok(Arc::new(Http { target, table }))
+}
+
+/// Where an address points; `tls` says whether the definition turns TLS on, `base` is the path of an address without one.
+/// `None` if it makes no sense.
+pub(super) fn place(address: &str, tls: bool, base: &str) -> Option<Place> {
+    Address::place(address, tls, base)
 }
 
 /// One pool's HTTP service.

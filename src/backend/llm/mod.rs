@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use self::{definition::Provider, plan::Plan, session::LlmSession};
+use self::{definition::Provider, dialect::Dialect, plan::Plan, session::LlmSession};
 use super::{Backend, DialError, Fence, Needs, Operation, Session, Shared, registry::Surroundings};
 use crate::{
     error::Faults,
@@ -42,6 +42,11 @@ pub(super) fn build(
 ) -> Result<Arc<dyn Backend>, Faults> {
     let provider = Arc::new(Provider::read(spec, own, surroundings)?);
     Ok(Arc::new(Llm { provider }))
+}
+
+/// What the paths of an address without a path begin with.
+pub(super) fn base(own: &LlmBackend) -> &'static str {
+    Dialect::read(own.dialect).map_or("", Dialect::base)
 }
 
 /// One pool's provider.

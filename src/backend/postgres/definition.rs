@@ -16,7 +16,7 @@ use crate::{
     proto::{PoolSpec, PostgresBackend, postgres_backend::Reset},
 };
 
-const DEFAULT_PORT: u16 = 5432;
+pub(in crate::backend) const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_CACHE: u32 = 256;
 const MAX_CACHE: u32 = 10_000;
 const DEFAULT_IDLE_IN_TRANSACTION: Duration = Duration::from_secs(60);

@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
+pub(super) use self::definition::DEFAULT_PORT;
 use self::{definition::Server, plan::Plan, session::PostgresSession};
 use super::{Backend, DialError, Fence, Needs, Operation, Session, registry::Surroundings};
 use crate::{

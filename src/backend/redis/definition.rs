@@ -9,7 +9,7 @@ use crate::{
     proto::{PoolSpec, RedisBackend},
 };
 
-const DEFAULT_PORT: u16 = 6379;
+pub(in crate::backend) const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_NAME: &str = "sublet";
 /// The user of a server that has no others.
 const DEFAULT_USER: &str = "default";

@@ -5,7 +5,7 @@ use prost_types::{Duration as Span, FieldMask};
 use super::{Bench, Call, echo, faults};
 use crate::{
     error::Error,
-    proto::{EchoBackend, Endpoint, HttpBackend, Pool, PoolSpec, pool_spec::Backend},
+    proto::{EchoBackend, Endpoint, HttpBackend, LlmBackend, Pool, PoolSpec, pool_spec::Backend},
 };
 
 fn mask(paths: &[&str]) -> Option<FieldMask> {
@@ -155,4 +155,50 @@ async fn a_row_that_somebody_else_changed_is_a_conflict_and_then_read_again() {
         bench.pools.next().await,
         [Call::Change("orders".into(), 8, false)]
     );
+}
+
+/// An `llm` pool with these endpoints: name, address and limit.
+fn at(endpoints: &[(&str, &str, u32)]) -> Pool {
+    let endpoint = |(name, address, limit): &(&str, &str, u32)| Endpoint {
+        name: (*name).into(),
+        address: (*address).into(),
+        max_sessions: Some(*limit),
+    };
+    Pool {
+        spec: Some(PoolSpec {
+            endpoints: endpoints.iter().map(endpoint).collect(),
+            backend: Some(Backend::Llm(LlmBackend::default())),
+            ..PoolSpec::default()
+        }),
+        ..echo("chat", 0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_replaced_only_where_endpoints_are_others_than_before() {
+    let bench = Bench::new();
+    let first = at(&[("a", "http://box:80", 1), ("", "two:80", 1)]);
+    bench.catalog.create(first, false).await.unwrap();
+    bench.pools.take();
+    for (endpoints, replaced) in [
+        // Another limit.
+        ([("a", "http://box:80", 3), ("", "two:80", 1)], false),
+        // The same place, written otherwise; what it is called stays.
+        ([("a", "BOX:80", 3), ("", "two:80", 1)], false),
+        ([("a", "http://box/", 3), ("two:80", "two:80", 1)], false),
+        // Its name is its address, so it has another name now.
+        ([("a", "http://box/", 3), ("", "TWO:80", 1)], true),
+        ([("b", "http://box/", 3), ("", "TWO:80", 1)], true),
+        ([("b", "http://box/v2", 3), ("", "TWO:80", 1)], true),
+        ([("b", "https://box:80/v2", 3), ("", "TWO:80", 1)], true),
+        ([("b", "https://box:80/v2", 3), ("", "two:81", 1)], true),
+    ] {
+        bench.catalog.update(at(&endpoints), None, false).await.unwrap();
+        let limit = endpoints.iter().map(|endpoint| endpoint.2).sum();
+        assert_eq!(
+            bench.pools.take(),
+            [Call::Change("chat".into(), limit, replaced)],
+            "{endpoints:?}"
+        );
+    }
 }

@@ -47,7 +47,7 @@ fn definition(spec: &PoolSpec, surroundings: &Surroundings, faults: &mut Faults)
         stall: kind.stall,
         ..Policy::default()
     };
-    endpoints::check(&spec.endpoints, &mut settings, faults);
+    endpoints::check(spec, &mut settings, faults);
     sizing::check(spec.sizing.unwrap_or_default(), &mut settings, faults);
     timeouts::check(
         spec.timeouts.unwrap_or_default(),

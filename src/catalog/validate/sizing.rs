@@ -1,6 +1,6 @@
 //! How many sessions.
 
-use super::range::number;
+use super::{endpoints, range::number};
 use crate::{error::Faults, pool::Settings, proto::Sizing};
 
 const MOST_SESSIONS: u32 = 10_000;
@@ -15,13 +15,18 @@ pub(super) fn check(given: Sizing, settings: &mut Settings, faults: &mut Faults)
             Some(_) => found.unwrap_or(MOST_SESSIONS),
         };
         settings.max_sessions = max;
-        if given.min_sessions <= max {
+        let together = endpoints::together(settings).filter(|together| *together <= max);
+        if given.min_sessions <= together.unwrap_or(max) {
             settings.min_sessions = given.min_sessions;
         } else {
-            faults.add(
-                "min_sessions",
-                format!("must be at most max_sessions, which is {max}"),
-            );
+            let message = match together {
+                Some(together) => format!(
+                    "must be at most {together}, which is what the endpoints may have together: lower it, or raise \
+                     endpoints[].max_sessions"
+                ),
+                None => format!("must be at most max_sessions, which is {max}"),
+            };
+            faults.add("min_sessions", message);
         }
         settings.max_idle = max;
         let idle = settings.min_sessions..=max;

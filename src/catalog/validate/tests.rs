@@ -1,5 +1,7 @@
 //! Every rule of a definition, and what its breach says.
 
+mod endpoints;
+
 use prost_types::Duration as Span;
 use serde_json::{Value, json};
 

@@ -153,6 +153,11 @@ impl Service {
         &self.target.address.base
     }
 
+    /// Where it is: the same for all ways to write its address.
+    pub(in crate::backend) fn place(&self) -> String {
+        self.target.address.one_form()
+    }
+
     /// How many connections its slots share.
     pub(in crate::backend) fn shared(&self) -> Shared {
         self.table.shared()
