@@ -20,7 +20,7 @@ pub(super) fn endpoints(limits: &[(&str, Option<u32>)]) -> Vec<EndpointSettings>
     limits.iter().map(endpoint).collect()
 }
 
-fn boxes(max_sessions: u32, limits: &[(&str, Option<u32>)]) -> Settings {
+pub(super) fn boxes(max_sessions: u32, limits: &[(&str, Option<u32>)]) -> Settings {
     Settings {
         endpoints: endpoints(limits),
         ..sized(max_sessions)
@@ -322,4 +322,27 @@ fn stale_sessions_are_probed_where_there_is_the_least_to_do() {
     let probed = probes(&stage.actions());
     assert_eq!(probed.len(), 1);
     assert_eq!(place_of(&stage, probed[0]), 1);
+}
+
+#[test]
+fn dials_at_all_endpoints_together_are_as_many_as_the_pool_allows() {
+    for (max_dialing, most) in [(1, 1), (2, 2), (4, 3)] {
+        let mut stage = Stage::new(Settings {
+            max_dialing,
+            ..boxes(9, &[("a", Some(3)), ("b", Some(3)), ("c", Some(3))])
+        });
+        for _ in 0..9 {
+            stage.queue();
+        }
+        // Each that is untried gets one dial, to see whether it can be reached.
+        let mut dialing = dials(&stage.actions());
+        assert_eq!(dialing.len(), most, "{max_dialing} at once");
+        while let Some(key) = dialing.pop() {
+            stage.core.dialed(stage.now, key);
+            dialing.extend(dials(&stage.actions()));
+            let limit = usize::try_from(max_dialing).expect("it is small");
+            assert!(dialing.len() <= limit, "{} for {max_dialing}", dialing.len());
+        }
+        assert_eq!(stage.core.stats().total, 9);
+    }
 }
