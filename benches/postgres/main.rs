@@ -33,6 +33,8 @@ mod pgbouncer;
 #[path = "../../tests/it/support/postgres.rs"]
 mod postgres;
 mod table;
+#[path = "../../tests/it/support/throwaway.rs"]
+mod throwaway;
 
 use std::time::Duration;
 

@@ -55,7 +55,11 @@ async fn what_endpoints_say_is_theirs_after_a_change_of_the_definition_too() {
     for (busy, idlest) in [(1, "c"), (2, "b")] {
         for (index, (_, load)) in loads.iter().enumerate() {
             // What is in the definition no more says that it has nothing to do: nobody may hear that.
-            load.set(if index == busy { 5 } else { 0 });
+            load.set(match index {
+                0 => 0,
+                index if index == busy => 5,
+                _ => 1,
+            });
         }
         assert_eq!(&*next_at(&pool, &clock).await, idlest);
     }

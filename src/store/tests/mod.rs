@@ -7,6 +7,8 @@ mod postgres_faults;
 #[path = "../../../tests/it/support/proxy.rs"]
 mod proxy;
 mod sqlite_faults;
+#[path = "../../../tests/it/support/throwaway.rs"]
+mod throwaway;
 
 use super::Draft;
 

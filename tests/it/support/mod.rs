@@ -21,3 +21,4 @@ pub mod process;
 pub mod proxy;
 #[allow(dead_code, reason = "each kind's tests use some of it")]
 pub mod redis;
+mod throwaway;

@@ -1,8 +1,7 @@
 //! Throw-away PostgreSQL servers: one for all tests of a process, others for tests that stop theirs.
 //!
-//! A shell between the tests and the server reads a pipe that closes when the test process ends, however it ends, and
-//! then kills the server and removes its folder. `SUBLET_TEST_POSTGRES_URL` names a server to share instead, by a user
-//! who may create databases; tests that stop a server start one of their own all the same.
+//! `SUBLET_TEST_POSTGRES_URL` names a server to share instead, by a user who may create databases; tests that stop a
+//! server start one of their own all the same.
 
 #![allow(
     dead_code,
@@ -15,46 +14,40 @@
 )]
 
 use std::{
-    collections::VecDeque,
     env, fs,
-    io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _},
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
     ops::Range,
     os::unix::fs::{MetadataExt, chown},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, ChildStdin, Command, Stdio},
-    sync::{
-        Mutex, OnceLock,
-        mpsc::{Receiver, Sender, channel},
-    },
+    process::{Command, Stdio},
+    sync::OnceLock,
     thread,
 };
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-const EXTERNAL: &str = "SUBLET_TEST_POSTGRES_URL";
-const READY: &str = "database system is ready to accept connections";
-const READY_TO_READ: &str = "database system is ready to accept read-only connections";
-const STOPPED: &str = "sublet test: stopped";
+use super::throwaway::{Kind, Throwaway};
 
-/// Obeys `stop`, `start` and `standby`; at the end of its input it cleans up.
-const SCRIPT: &str = r#"
-serve() { "$BIN/postgres" -D "$DIR/data" -F -p "$PORT" -k "$DIR" -c listen_addresses=127.0.0.1 \
+const EXTERNAL: &str = "SUBLET_TEST_POSTGRES_URL";
+const READY_TO_READ: &str = "database system is ready to accept read-only connections";
+
+static POSTGRES: Kind = Kind {
+    name: "postgres",
+    script: r#"
+signal=QUIT
+prepare() { "$BIN/initdb" -D "$DIR/data" -U sublet -A trust -E UTF8 --no-locale --no-sync; }
+start() { "$BIN/postgres" -D "$DIR/data" -F -p "$PORT" -k "$DIR" -c listen_addresses=127.0.0.1 \
     -c max_connections=200 -c shared_buffers=16MB $SETTINGS & pid=$!; }
-end() { kill -QUIT $pid; wait $pid; }
-trap 'end; rm -rf "$DIR"; exit' TERM INT
-"$BIN/initdb" -D "$DIR/data" -U sublet -A trust -E UTF8 --no-locale --no-sync >&2 || exit 1
-serve
-while read -r command; do
-    case $command in
-        stop) end; echo "sublet test: stopped" >&2 ;;
-        start) serve ;;
-        standby) touch "$DIR/data/standby.signal"; serve ;;
-    esac
-done
-end
-rm -rf "$DIR"
-"#;
+standby() { touch "$DIR/data/standby.signal"; start; }
+"#,
+    ready: "database system is ready to accept connections",
+    fails: |line| {
+        // What is said to clients, who may come at any time, is no fault of the server's.
+        let to_client = ["terminating connection", "the database system is"];
+        line.contains("FATAL:") && !to_client.iter().any(|said| line.contains(said))
+    },
+    port_is_taken: |said| said.contains("could not bind") || said.contains("could not create any TCP"),
+};
 
 /// A database of its own, made for one test.
 #[derive(Debug)]
@@ -180,17 +173,7 @@ impl Drop for Database {
 
 /// A server of our own.
 #[derive(Debug)]
-pub struct Server {
-    port: u16,
-    control: Mutex<Control>,
-}
-
-#[derive(Debug)]
-struct Control {
-    _shell: Child,
-    commands: ChildStdin,
-    lines: Receiver<String>,
-}
+pub struct Server(Throwaway);
 
 impl Server {
     /// The one that all tests of this process share.
@@ -206,121 +189,38 @@ impl Server {
 
     /// As [`Server::start`], with settings of its own, such as `-c max_connections=400`.
     pub fn start_with(settings: &str) -> Self {
-        // The port is free when it is chosen, and may be taken a moment later.
-        for _ in 0..3 {
-            match Self::try_start(settings) {
-                Ok(server) => return server,
-                Err(said) if said.contains("could not bind") || said.contains("could not create any TCP") => {
-                }
-                Err(said) => panic!("PostgreSQL did not start:\n{said}"),
-            }
-        }
-        panic!("PostgreSQL found no free port");
-    }
-
-    fn try_start(settings: &str) -> Result<Self, String> {
         let binaries = find_binaries();
-        let folder = env::temp_dir().join(format!("sublet-postgres-{}", uuid::Uuid::new_v4().simple()));
-        fs::create_dir(&folder).expect("the temporary folder can be written");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let mut shell = as_allowed_user(&folder)
-            .args(["sh", "-c", SCRIPT])
-            .env("BIN", &binaries)
-            .env("DIR", &folder)
-            .env("PORT", port.to_string())
-            .env("SETTINGS", settings)
-            .current_dir(&folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("a shell starts");
-        let commands = shell.stdin.take().unwrap();
-        let lines = read_lines(shell.stderr.take().unwrap());
-        let control = Control {
-            _shell: shell,
-            commands,
-            lines,
-        };
-        control.wait_for(READY)?;
-        Ok(Self {
-            port,
-            control: Mutex::new(control),
-        })
+        Self(Throwaway::start(&POSTGRES, |folder, _| {
+            let mut command = as_allowed_user(folder);
+            command.env("BIN", &binaries).env("SETTINGS", settings);
+            command
+        }))
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        self.0.address()
     }
 
     /// The URL of one of its databases.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://sublet@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://sublet@{}/{database}", self.address())
     }
 
     /// Stops it as a crash would, and returns when it is gone.
     pub fn stop(&self) {
-        self.command("stop", STOPPED);
+        self.0.stop();
     }
 
     /// Starts it again on the same port, and returns when it answers.
     pub fn start_again(&self) {
-        self.command("start", READY);
+        self.0.start_again();
     }
 
     /// Starts it again as a standby, which takes no writes, and returns when it answers.
     pub fn start_as_standby(&self) {
-        self.command("standby", READY_TO_READ);
+        self.0.tell("standby", READY_TO_READ);
     }
-
-    fn command(&self, command: &str, answer: &str) {
-        let mut control = self.control.lock().unwrap();
-        writeln!(control.commands, "{command}").unwrap();
-        if let Err(said) = control.wait_for(answer) {
-            panic!("PostgreSQL did not {command}:\n{said}");
-        }
-    }
-}
-
-impl Control {
-    /// Waits for a line. What was said so far is the error if it cannot come any more.
-    fn wait_for(&self, wanted: &str) -> Result<(), String> {
-        let mut said = VecDeque::new();
-        for line in &self.lines {
-            if line.contains(wanted) {
-                return Ok(());
-            }
-            // What is said to clients, who may come at any time, is no fault of the server's.
-            let to_client = ["terminating connection", "the database system is"];
-            let fatal = line.contains("FATAL:") && !to_client.iter().any(|said| line.contains(said));
-            said.push_back(line);
-            if said.len() > 40 {
-                said.pop_front();
-            }
-            if fatal {
-                break;
-            }
-        }
-        Err(Vec::from(said).join("\n"))
-    }
-}
-
-fn read_lines(from: ChildStderr) -> Receiver<String> {
-    let (lines, receiver): (Sender<String>, _) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            // The server must never wait for a full pipe, even when nobody wants the lines any more.
-            if lines.send(line).is_err() {
-                continue;
-            }
-        }
-    });
-    receiver
 }
 
 /// The folder that has `initdb` and `postgres`.

@@ -103,6 +103,34 @@ async fn one_place_may_be_written_once_only_however_that_is_done() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_only_the_address_is_told_as_the_address() {
+    for (endpoints, fields) in [
+        (
+            json!([{ "address": "box:80" }, { "address": "box:80" }]),
+            vec!["address"],
+        ),
+        (
+            json!([{ "name": "box:80", "address": "one:80" }, { "address": "box:80" }]),
+            vec!["name"],
+        ),
+        (
+            json!([{ "name": "a", "address": "box:80" }, { "name": "a", "address": "BOX:80" }]),
+            vec!["address", "name"],
+        ),
+    ] {
+        let faults = check("llm", json!({}), endpoints, json!({}))
+            .map(|_| ())
+            .unwrap_err();
+        let told: Vec<_> = faults.list().iter().map(|fault| fault.field.clone()).collect();
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|field| format!("pool.spec.endpoints[1].{field}"))
+            .collect();
+        assert_eq!(told, fields);
+    }
+}
+
+#[tokio::test]
 async fn one_place_is_what_its_kind_makes_of_an_address() {
     assert!(are_one_place(
         "llm",
