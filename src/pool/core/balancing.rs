@@ -9,10 +9,15 @@ use crate::clock::Time;
 impl Core {
     /// The endpoint with the least to do of those that have a fresh idle session; of several, the one whose session
     /// came free last.
+    #[inline]
     pub(super) fn least_busy(&self, now: Time, asked: Option<usize>) -> Option<usize> {
         if self.places.len() == 1 {
             return Some(0);
         }
+        self.least_busy_of_many(now, asked)
+    }
+
+    fn least_busy_of_many(&self, now: Time, asked: Option<usize>) -> Option<usize> {
         let fresh = |(place, _): &(usize, &Place)| {
             let best = self.best_idle_at(now, *place);
             best.is_some_and(|(_, record)| !self.needs_probe(now, record.fresh_at()))
@@ -64,13 +69,14 @@ impl Core {
         Some(self.proven_at(now, place).unwrap_or(newest))
     }
 
-    /// After a grant: opens a session at an endpoint without one to grant that has at least two calls less to do than
-    /// another. Without this, one that was unreachable for a while would stay unused for as long as the others suffice.
-    /// Only a grant is reason enough: a session that nobody needs is closed again sooner or later.
+    /// After a grant, where there are several endpoints: opens a session at one without any to grant that has at least
+    /// two calls less to do than another. Without this, one that was unreachable for a while would stay unused for as
+    /// long as the others suffice. Only a grant is reason enough: a session that nobody needs is closed again sooner or
+    /// later.
     pub(super) fn balance(&mut self, now: Time) {
         let counts = self.sessions.counts();
         let spare = counts.idle + counts.dialing - self.places.useless_dials();
-        if self.places.len() == 1 || spare >= self.settings.max_idle || counts.total() >= self.limit() {
+        if spare >= self.settings.max_idle || counts.total() >= self.limit() {
             return;
         }
         let busiest = self

@@ -48,9 +48,18 @@ impl Core {
             && let Some(key) = self.fresh_idle(now, place, wanted.near)
         {
             let grant = self.grant(now, key, now, wanted.near);
-            self.balance(now);
+            if self.places.len() > 1 {
+                self.balance(now);
+            }
             return Reply::Granted(grant);
         }
+        self.line_up(now, wanted)
+    }
+
+    /// Lets a request wait that could not be granted at once, if it may. Apart, so that a grant at once need not carry
+    /// all of this along.
+    #[inline(never)]
+    fn line_up(&mut self, now: Time, wanted: Wanted) -> Reply {
         match self.objection(now, &wanted) {
             Some(refusal) => {
                 self.counters.refused += 1;
@@ -96,13 +105,15 @@ impl Core {
             return self.unreachable(now, wanted.place);
         }
         let limit = self.settings.max_waiters;
+        if self.waiters.len() < limit || (probe_helps && self.waiters.is_empty()) {
+            return None;
+        }
         let (coming, ahead) = match wanted.place {
             _ if !wanted.wait => (0, 0),
             None => (self.coming(now, None), self.waiters.len()),
             Some(place) => (self.coming(now, Some(place)), self.waiters.eligible(place)),
         };
-        let full = self.waiters.len() >= limit && ahead >= coming;
-        (full && !(probe_helps && self.waiters.is_empty())).then_some(Refusal::QueueFull { limit })
+        (ahead >= coming).then_some(Refusal::QueueFull { limit })
     }
 
     /// Sessions that are being opened or could be. Nobody has to give one back for those who wait for them, so they
@@ -253,6 +264,7 @@ impl Core {
     }
 
     /// Refuses those whose time is up. Called before every grant, so that nobody is served after its deadline.
+    #[inline]
     pub(super) fn expire(&mut self, now: Time) {
         while let Some(key) = self.waiters.overdue(now) {
             let Some(waiter) = self.waiters.remove(key) else {

@@ -181,7 +181,9 @@ impl Sessions {
 
     /// Those at one endpoint.
     pub(crate) fn counts_at(&self, place: usize) -> Counts {
-        self.here(place).counts
+        self.heres
+            .get(place)
+            .map_or(Here::EMPTY.counts, |here| here.counts)
     }
 
     /// A new session, which is being dialed.
@@ -268,7 +270,7 @@ impl Sessions {
     /// The idle session of an endpoint that came free last: reused first, so that the others grow old enough to be
     /// closed.
     pub(crate) fn newest_idle_at(&self, place: usize) -> Option<(SessionKey, &Record)> {
-        self.keyed(self.here(place).newest)
+        self.keyed(self.newest(place))
     }
 
     /// Idle sessions of an endpoint, the one that came free last first.
@@ -279,7 +281,7 @@ impl Sessions {
 
     /// The idle session of an endpoint that came free first.
     pub(crate) fn oldest_idle_at(&self, place: usize) -> Option<(SessionKey, &Record)> {
-        self.keyed(self.here(place).oldest)
+        self.keyed(self.heres.get(place)?.oldest)
     }
 
     /// The idle session that came free first.
@@ -299,8 +301,8 @@ impl Sessions {
         (0..self.records.len()).filter_map(|index| self.keyed(index))
     }
 
-    fn here(&self, place: usize) -> Here {
-        self.heres.get(place).copied().unwrap_or(Here::EMPTY)
+    fn newest(&self, place: usize) -> usize {
+        self.heres.get(place).map_or(NONE, |here| here.newest)
     }
 
     fn keyed(&self, index: usize) -> Option<(SessionKey, &Record)> {
@@ -322,7 +324,7 @@ impl Sessions {
         let Some((since, place)) = self.at(index).map(|record| (record.idle_since, record.place)) else {
             return;
         };
-        let (mut newer, mut older) = (NONE, self.here(place).newest);
+        let (mut newer, mut older) = (NONE, self.newest(place));
         while let Some(other) = self.at(older).filter(|other| other.idle_since > since) {
             (newer, older) = (older, other.older);
         }

@@ -229,13 +229,17 @@ impl Waiters {
     /// Who is served next by a session of this endpoint. It suffices to look at the first of each class: nobody
     /// behind has waited longer.
     pub(crate) fn best_for(&self, place: usize, now: Time, ageing: Duration) -> Option<WaiterKey> {
-        let those = self.lines(Some(place)).filter(|lines| lines.count > 0);
-        self.best_among(std::iter::once(&self.anywhere).chain(those), now, ageing)
+        let firsts = self.anywhere.firsts().into_iter();
+        match self.lines(Some(place)).filter(|lines| lines.count > 0) {
+            // The usual case: nobody asks for one endpoint.
+            None => self.best_among(firsts, now, ageing),
+            Some(those) => self.best_among(firsts.chain(those.firsts()), now, ageing),
+        }
     }
 
     /// Anybody, those first who would be served first if any session would do for them.
     pub(crate) fn best(&self, now: Time, ageing: Duration) -> Option<WaiterKey> {
-        self.best_among(self.all_lines(), now, ageing)
+        self.best_among(self.all_lines().flat_map(Lines::firsts), now, ageing)
     }
 
     /// Anybody who takes none but this endpoint's sessions.
@@ -245,13 +249,13 @@ impl Waiters {
         first.map(|index| self.key(index))
     }
 
-    fn best_among<'a>(
+    fn best_among(
         &self,
-        lines: impl Iterator<Item = &'a Lines> + Clone,
+        firsts: impl Iterator<Item = usize> + Clone,
         now: Time,
         ageing: Duration,
     ) -> Option<WaiterKey> {
-        let firsts = lines.flat_map(Lines::firsts).filter(|first| *first != NONE);
+        let firsts = firsts.filter(|first| *first != NONE);
         let mut few = firsts.clone();
         let best = match (few.next(), few.next()) {
             // The usual case: everybody is in one class, and nobody's age matters.
@@ -262,6 +266,7 @@ impl Waiters {
     }
 
     /// One whose deadline has passed.
+    #[inline]
     pub(crate) fn overdue(&self, now: Time) -> Option<WaiterKey> {
         let (deadline, index) = self.deadlines.first()?;
         (deadline <= now).then(|| self.key(index))

@@ -141,6 +141,7 @@ impl<S> Inner<S> {
     }
 
     /// Does what the core says as far as that is possible under the lock.
+    #[inline(never)]
     pub(super) fn carry_out(&mut self) -> Todo<S> {
         let mut todo = Todo::nothing();
         while let Some(action) = self.core.next_action() {
