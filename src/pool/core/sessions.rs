@@ -48,12 +48,15 @@ pub(crate) struct Counts {
     pub(crate) probing: u32,
     pub(crate) resetting: u32,
     pub(crate) closing: u32,
+    /// All of them. Kept, because every return of a session asks for it right after one of the others has changed: a
+    /// processor that adds them up then waits for what was just stored.
+    total: u32,
 }
 
 impl Counts {
     /// All of them.
     pub(crate) const fn total(self) -> u32 {
-        self.dialing + self.live() + self.closing
+        self.total
     }
 
     /// Those that are open and not on their way out.
@@ -147,6 +150,7 @@ impl Here {
             probing: 0,
             resetting: 0,
             closing: 0,
+            total: 0,
         },
         newest: NONE,
         oldest: NONE,
@@ -181,9 +185,7 @@ impl Sessions {
 
     /// Those at one endpoint.
     pub(crate) fn counts_at(&self, place: usize) -> Counts {
-        self.heres
-            .get(place)
-            .map_or(Here::EMPTY.counts, |here| here.counts)
+        self.heres.get(place).unwrap_or(&Here::EMPTY).counts
     }
 
     /// A new session, which is being dialed.
@@ -199,6 +201,7 @@ impl Sessions {
         }
         if let Some(here) = self.heres.get_mut(place) {
             here.counts.dialing += 1;
+            here.counts.total += 1;
         }
         let index = self.free.pop().unwrap_or(self.records.len());
         match self.records.get_mut(index) {
@@ -206,6 +209,7 @@ impl Sessions {
             None => self.records.push(Some(record)),
         }
         self.counts.dialing += 1;
+        self.counts.total += 1;
         SessionKey { index, generation }
     }
 
@@ -214,8 +218,10 @@ impl Sessions {
         let (state, place) = self.get(key).map(|record| (record.state, record.place))?;
         self.unlink(key.index, state);
         *self.counts.of(state) -= 1;
+        self.counts.total -= 1;
         if let Some(here) = self.heres.get_mut(place) {
             *here.counts.of(state) -= 1;
+            here.counts.total -= 1;
         }
         self.free.push(key.index);
         self.records.get_mut(key.index)?.take()
