@@ -33,26 +33,60 @@ impl Core {
 
     /// What an endpoint has to do: the sessions that are held there, or what it says itself if that is more.
     pub(super) fn load(&self, place: usize) -> u32 {
-        let said = self.places.get(place).map_or(0, |place| place.load);
-        self.sessions.counts_at(place).leased.max(said)
+        self.sessions.counts_at(place).leased.max(self.said(place))
     }
 
-    /// The idle session that somebody who waits should get: a fresh one first, then one of the endpoint that has the
-    /// least to do.
+    /// Whether an endpoint with less to do has a session that only needs to be checked, for who would get one of
+    /// `place` at once. Only what the endpoint itself says of others' work is worth the time that a check takes.
+    pub(super) fn quieter_elsewhere(&self, asked: Option<usize>, place: usize) -> bool {
+        let said = self.said(place);
+        let mut others = self.places.eligible(asked).map(|(other, _)| other);
+        said > 0 && others.any(|other| self.sessions.counts_at(other).idle > 0 && self.load(other) < said)
+    }
+
+    /// The idle session that somebody who waits should get: a fresh one first, of the endpoint that has the least to
+    /// do; but one that must be checked before it, if the fresh one's endpoint says that it has more to do.
     pub(super) fn best_idle(&self, now: Time) -> Option<(SessionKey, &Record)> {
         if self.places.len() == 1 {
             return self
                 .best_idle_at(now, 0)
                 .filter(|session| self.serves(now, session));
         }
-        let wanted = (0..self.places.len()).filter(|place| self.waiters.eligible(*place) > 0);
-        let idle = wanted.filter_map(|place| Some((place, self.best_idle_at(now, place)?)));
-        let idle = idle.filter(|(_, session)| self.serves(now, session));
-        let best = idle.min_by_key(|(place, (_, record))| {
-            let stale = self.needs_probe(now, record.fresh_at());
-            (stale, self.load(*place), Reverse(record.idle_since))
+        match (self.least_idle(now, false), self.least_idle(now, true)) {
+            (Some((_, fresh)), Some(quieter)) if self.load(quieter.1.place()) < self.said(fresh.place()) => {
+                Some(quieter)
+            }
+            (fresh, stale) => fresh.or(stale),
+        }
+    }
+
+    /// Of the sessions that are fresh, or of those that must be checked, one of the endpoint that has the least to do.
+    fn least_idle(&self, now: Time, stale: bool) -> Option<(SessionKey, &Record)> {
+        let wanted = |place: &usize| self.waiters.eligible(*place) > 0 && !self.is_spoken_for(*place);
+        let idle = (0..self.places.len()).filter(wanted);
+        let idle = idle.filter_map(|place| self.best_idle_at(now, place));
+        let alike = idle.filter(|session| {
+            self.needs_probe(now, session.1.fresh_at()) == stale && self.serves(now, session)
         });
-        best.map(|(_, session)| session)
+        alike.min_by_key(|(_, record)| (self.load(record.place()), Reverse(record.idle_since)))
+    }
+
+    /// Whether everybody who would take a session of this endpoint has one of an endpoint with less to do, which is
+    /// being checked.
+    pub(crate) fn is_spoken_for(&self, place: usize) -> bool {
+        let said = self.said(place);
+        if said == 0 || self.waiters.asking_for(place) > 0 {
+            return false;
+        }
+        let places = self.places.eligible(None);
+        let quieter = places.filter(|(other, _)| self.load(*other) < said);
+        let checked: u32 = quieter.map(|(_, place)| place.wanted_probes).sum();
+        checked > 0 && checked >= self.waiters.eligible(place)
+    }
+
+    /// What the endpoint itself says that it has to do.
+    fn said(&self, place: usize) -> u32 {
+        self.places.get(place).map_or(0, |place| place.load)
     }
 
     /// Whether an idle session can be granted as it is, or somebody could wait for its probe.

@@ -46,6 +46,7 @@ impl Core {
             && let Some(place) = self.least_busy(now, wanted.place)
             && self.waiters.eligible(place) == 0
             && let Some(key) = self.fresh_idle(now, place, wanted.near)
+            && !self.waits_for_quieter(now, &wanted, place)
         {
             let grant = self.grant(now, key, now, wanted.near);
             if self.places.len() > 1 {
@@ -67,6 +68,11 @@ impl Core {
             }
             None => Reply::Waiting(self.enqueue(now, wanted)),
         }
+    }
+
+    /// Whether a request is better served by an endpoint with less to do, and may wait for it.
+    fn waits_for_quieter(&self, now: Time, wanted: &Wanted, place: usize) -> bool {
+        wanted.wait && self.quieter_elsewhere(wanted.place, place) && self.objection(now, wanted).is_none()
     }
 
     /// The idle session of an endpoint that came free last, unless one of the last few was held near before.

@@ -5,7 +5,8 @@
 //!
 //! Invariants after every event: the counts of the states add up to the sessions there are; nothing is dialed above
 //! the cap, the pool's and each endpoint's; no fresh idle session stands beside a waiter who would take it unless the
-//! pool is paused; gauges are zero when nothing is there.
+//! pool is paused, or one of an endpoint with less to do is being checked for the waiter; gauges are zero when nothing
+//! is there.
 
 mod balancing;
 mod closing;

@@ -44,13 +44,13 @@ pub(super) fn dialed_at(actions: &[Action]) -> Vec<usize> {
     found.collect()
 }
 
-fn place_of(stage: &Stage, key: SessionKey) -> usize {
+pub(super) fn place_of(stage: &Stage, key: SessionKey) -> usize {
     let found = stage.core.sessions().find(|(other, _)| *other == key);
     found.expect("it is there").1.place()
 }
 
 /// Asks for one endpoint, and is served at once.
-fn take_at(stage: &mut Stage, place: usize) -> Grant {
+pub(super) fn take_at(stage: &mut Stage, place: usize) -> Grant {
     match stage.ask_at(place) {
         Reply::Granted(grant) => grant,
         other @ (Reply::Waiting(_) | Reply::Refused(_)) => panic!("expected a grant: {other:?}"),

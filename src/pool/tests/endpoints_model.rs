@@ -239,7 +239,7 @@ impl Model {
         for (key, record) in self.core.sessions() {
             assert_eq!(self.places[&key], record.place(), "a session stays where it is");
             let fresh = self.now.since(record.fresh_at()) < Duration::from_secs(1);
-            if record.state() == SessionState::Idle && fresh {
+            if record.state() == SessionState::Idle && fresh && !self.core.is_spoken_for(record.place()) {
                 let eligible = |waiter: &Waiting| waiter.place.is_none_or(|asked| asked == record.place());
                 assert!(
                     !self.waiting.iter().any(eligible),
@@ -284,6 +284,8 @@ impl Model {
     /// At rest everybody who waits for an endpoint that can be reached and has room waits for sessions that are in use,
     /// there or all over the pool.
     fn check_rest(&self) {
+        let spoken_for = (0..NAMES.len()).any(|place| self.core.is_spoken_for(place));
+        assert!(!spoken_for, "nothing is being checked any more");
         let total = self.places.len();
         let idle = self.pick(SessionState::Idle, 0).is_some();
         for waiter in self.core.waiters(self.now).filter(|waiter| waiter.patient) {

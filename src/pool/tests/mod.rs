@@ -7,6 +7,7 @@ mod control;
 mod endpoints;
 mod endpoints_down;
 mod endpoints_model;
+mod endpoints_quiet;
 mod endpoints_shell;
 mod failures_core;
 mod failures_shell;
