@@ -36,6 +36,7 @@ mod cpu;
 mod killed;
 mod load;
 mod machine;
+#[allow(dead_code, reason = "shared with the leases bench, which uses the rest")]
 #[path = "../leases/memory.rs"]
 mod memory;
 mod peers;

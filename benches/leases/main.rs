@@ -23,6 +23,7 @@
 #[path = "../execute/broker.rs"]
 mod broker;
 mod keepalive;
+#[allow(dead_code, reason = "shared with the kinds bench, which uses the rest")]
 mod memory;
 mod startup;
 

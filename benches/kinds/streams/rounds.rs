@@ -1,24 +1,15 @@
 //! Rounds of both sides in turn, and what they found, as tables in markdown.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
 use super::{Callers, STREAMS, TOKENS, asked};
 use crate::{
     Effort, load,
-    memory::{mib, resident},
+    memory::{forget_peak, mib, peak},
     tokens::AT_ONCE,
 };
-
-/// Between two looks at a process's memory.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// What one caller heard.
 pub struct Heard {
@@ -100,7 +91,7 @@ impl Side {
     }
 
     async fn round(&mut self, asked: &str, found: &mut Found) {
-        let watch = self.between.map(Watch::begin);
+        self.between.map(forget_peak);
         let (cpu, begun) = (load::cpu_of(self.between.as_slice()), Instant::now());
         let heard = self.callers.ask(STREAMS, asked).await;
         let (took, cpu) = (begun.elapsed(), load::cpu_of(self.between.as_slice()) - cpu);
@@ -109,9 +100,7 @@ impl Side {
         found.rates.push(tokens as f64 / took.as_secs_f64());
         found.costs.push(cpu.as_secs_f64() * 1e6 / tokens as f64);
         found.firsts.extend(heard.iter().map(|heard| heard.first));
-        if let Some(watch) = watch {
-            found.memory.push(watch.end());
-        }
+        found.memory.extend(self.between.map(peak));
     }
 }
 
@@ -177,34 +166,6 @@ pub async fn first_tokens(title: &str, sides: &mut [Side; 2], count: usize, effo
             millis(at(firsts, 99)),
             millis(at(firsts, 50)) - millis(least)
         );
-    }
-}
-
-/// Looks at a process's memory until told to end.
-struct Watch {
-    over: Arc<AtomicBool>,
-    looking: std::thread::JoinHandle<u64>,
-}
-
-impl Watch {
-    fn begin(process: u32) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&over);
-        let looking = std::thread::spawn(move || {
-            let mut most = 0;
-            while !ended.load(Relaxed) {
-                most = most.max(resident(process));
-                std::thread::sleep(LOOK);
-            }
-            most
-        });
-        Self { over, looking }
-    }
-
-    /// The most that was seen, in bytes.
-    fn end(self) -> u64 {
-        self.over.store(true, Relaxed);
-        self.looking.join().expect("it looked")
     }
 }
 

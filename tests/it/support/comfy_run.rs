@@ -280,13 +280,7 @@ impl Run<'_> {
                 () = self.shared.until(|state| state.interrupted.then_some(())) => Done::Interrupted,
                 opened = self.shared.gate.acquire() => { opened.unwrap().forget(); Done::Output(Value::Null) }
             },
-            "Late" => {
-                self.shared.until(|state| state.interrupted.then_some(())).await;
-                for _ in 0..1000 {
-                    tokio::task::yield_now().await;
-                }
-                Done::Interrupted
-            }
+            "Late" => self.late().await,
             "Deaf" => {
                 self.shared.gate.acquire().await.unwrap().forget();
                 if self.shared.state.lock().unwrap().interrupted {
@@ -334,6 +328,15 @@ impl Run<'_> {
             }
             _ => Done::Output(Value::Null),
         }
+    }
+
+    /// Notices an interrupt when others have had many turns.
+    async fn late(&self) -> Done {
+        self.shared.until(|state| state.interrupted.then_some(())).await;
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        Done::Interrupted
     }
 
     fn save(&self, folder: &str, prefix: &str) -> Done {
