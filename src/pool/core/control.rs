@@ -81,9 +81,13 @@ impl Core {
     }
 
     /// What an endpoint says of the work that waits there.
-    pub(crate) fn set_load(&mut self, place: usize, load: u32) {
-        if let Some(place) = self.places.get_mut(place) {
-            place.load = load;
+    pub(crate) fn set_load(&mut self, now: Time, place: usize, load: u32) {
+        let before = self.places.get_mut(place);
+        let before = before.map(|place| std::mem::replace(&mut place.load, load));
+        if before.is_some_and(|before| before != load) && !self.waiters.is_empty() {
+            // Who waited for one with less to do may have no reason to any more.
+            self.expire(now);
+            self.serve(now);
         }
     }
 

@@ -221,9 +221,9 @@ impl<S> Inner<S> {
     }
 
     /// Tells the core what endpoints say of the work that waits there.
-    pub(super) fn note_loads(&mut self) {
+    pub(super) fn note_loads(&mut self, now: Time) {
         for (place, load) in &self.loads {
-            self.core.set_load(*place, load.get());
+            self.core.set_load(now, *place, load.get());
         }
     }
 }

@@ -52,7 +52,6 @@ impl<S> Exchange<S> {
     /// do comes in `todo`: nothing if a fresh idle session was there, and then this allocates nothing either.
     pub(crate) fn acquire(&self, request: &Request, waker: &Waker, todo: &mut Option<Todo<S>>) -> Answer<S> {
         let mut inner = self.inner.lock();
-        inner.note_loads();
         let place = match &request.endpoint {
             None => None,
             Some(name) => match inner.core.place_named(name) {
@@ -60,6 +59,7 @@ impl<S> Exchange<S> {
                 place => place,
             },
         };
+        inner.note_loads(request.asked);
         let tag = inner.free.last().copied().unwrap_or(inner.places.len());
         let reply = inner.core.acquire(
             request.asked,

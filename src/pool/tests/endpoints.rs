@@ -102,8 +102,8 @@ fn endpoint_that_says_it_has_work_of_others_comes_last() {
     let mut stage = stage(2, &[("a", Some(1)), ("b", Some(1))]);
     stage.open(2);
     for (busy, idle) in [(0, 1), (1, 0)] {
-        stage.core.set_load(busy, 3);
-        stage.core.set_load(idle, 0);
+        stage.core.set_load(stage.now, busy, 3);
+        stage.core.set_load(stage.now, idle, 0);
         let grant = stage.take();
         assert_eq!(place_of(&stage, grant.session), idle);
         stage.give(grant);
@@ -315,7 +315,7 @@ fn stale_sessions_are_probed_where_there_is_the_least_to_do() {
     });
     stage.open(2);
     stage.tick(SECOND * 2);
-    stage.core.set_load(0, 2);
+    stage.core.set_load(stage.now, 0, 2);
     let Reply::Waiting(_) = stage.ask() else {
         panic!("both are stale")
     };

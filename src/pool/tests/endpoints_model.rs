@@ -222,7 +222,7 @@ impl Model {
                 self.now = now + Duration::from_millis(millis);
                 self.core.tick(self.now);
             }
-            Step::Load(place, load) => self.core.set_load(place, load),
+            Step::Load(place, load) => self.core.set_load(now, place, load),
             Step::Define(limits, replace) => {
                 self.limits = limits;
                 self.core.reconfigure(now, settings(limits, self.sizes), replace);

@@ -23,7 +23,7 @@ fn stage() -> Stage {
     stage.tick(SECOND);
     stage.give(grant);
     stage.actions();
-    stage.core.set_load(0, 50);
+    stage.core.set_load(stage.now, 0, 50);
     stage
 }
 
@@ -101,7 +101,7 @@ fn who_asks_for_an_endpoint_is_not_kept_from_it_by_another_check() {
 #[test]
 fn as_much_work_elsewhere_is_no_reason_to_wait() {
     let mut stage = stage();
-    stage.core.set_load(1, 50);
+    stage.core.set_load(stage.now, 1, 50);
     let grant = stage.take();
     assert_eq!(place_of(&stage, grant.session), 0);
 }
