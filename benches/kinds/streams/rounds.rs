@@ -91,7 +91,9 @@ impl Side {
     }
 
     async fn round(&mut self, asked: &str, found: &mut Found) {
-        self.between.map(forget_peak);
+        if let Some(process) = self.between {
+            forget_peak(process);
+        }
         let (cpu, begun) = (load::cpu_of(self.between.as_slice()), Instant::now());
         let heard = self.callers.ask(STREAMS, asked).await;
         let (took, cpu) = (begun.elapsed(), load::cpu_of(self.between.as_slice()) - cpu);

@@ -254,7 +254,7 @@ async fn a_provider_that_takes_its_time_behind_the_end_marker_holds_up_nobody() 
     assert_eq!(waited, Duration::ZERO, "what it cost is told at once");
     call.await.unwrap();
     let waited = clock.now().since(crate::clock::Time::ZERO);
-    assert!(waited < Duration::from_millis(60), "it took {waited:?}");
+    assert!(waited < Duration::from_millis(260), "it took {waited:?}");
 }
 
 #[tokio::test]
