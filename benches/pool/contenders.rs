@@ -118,7 +118,7 @@ impl Ours {
             priority: Priority::Normal,
             client: None,
             endpoint: None,
-            beside: false,
+            beside: 0,
         }
     }
 }

@@ -79,9 +79,9 @@ pub trait Backend: Send + Sync + fmt::Debug {
     }
 
     /// The same backend for operations that must not wait for a session ([`Needs::beside`]): the pool keeps a few
-    /// sessions of it at each endpoint, beside and apart from its own. Asked for once, at the start and at each change
-    /// of the definition.
-    fn beside(&self) -> Option<Arc<dyn Backend>> {
+    /// sessions of it at each endpoint, beside and apart from its own. It may have others beside it in its turn. Asked
+    /// for at the start and at each change of the definition.
+    fn beside(&self) -> Option<Beside> {
         None
     }
 
@@ -89,6 +89,15 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn load(&self, _endpoint: &str) -> Option<Load> {
         None
     }
+}
+
+/// What has the sessions beside a backend's own.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// Dials them.
+    pub backend: Arc<dyn Backend>,
+    /// So many at each endpoint, at most.
+    pub at_each: u32,
 }
 
 /// How much work waits at an endpoint by its own account, whoever sent it: kept up to date by the backend, read by the
@@ -123,9 +132,10 @@ pub struct Shared {
 pub struct Needs {
     /// It leaves state behind that only a lease's next call could use, so that it makes no sense as a one-shot.
     pub lease: bool,
-    /// It must not wait for a session, because it may be about the work that has them all: asking how that goes, or
-    /// cancelling it. On a pool it runs on one of the sessions of [`Backend::beside`]; on a lease, on its session.
-    pub beside: bool,
+    /// How far beside the pool's own sessions it runs, because it must not wait for one of those: it may be about the
+    /// work that has them all. 0 is on the pool's own, 1 on those of [`Backend::beside`], 2 on those beside these, and
+    /// so on, for operations that must not wait for each other. On a lease everything runs on its session.
+    pub beside: u8,
 }
 
 /// One slot on a live connection. Owned by whoever may use it: the pool, then a holder, then the pool.

@@ -37,8 +37,8 @@ pub struct Waiting {
     pub client: Option<Arc<str>>,
     /// The only endpoint that will do; absent, any will.
     pub endpoint: Option<Arc<str>>,
-    /// For an operation that must not wait for a session.
-    pub beside: bool,
+    /// How far beside the pool's own the session is to be ([`crate::backend::Needs::beside`]).
+    pub beside: u8,
     /// The caller's own deadline.
     pub caller_deadline: Option<Time>,
 }

@@ -1,25 +1,25 @@
 //! A few sessions beside a pool's own, for operations that must not wait for one. They are a small pool themselves,
-//! which follows its elder in everything.
+//! which follows its elder in everything; and it may have one beside it in its turn.
 
-use std::{iter::once, sync::Arc};
+use std::{iter::successors, sync::Arc};
 
 use super::{
     Pool,
-    core::{Core, Numbers},
+    core::Numbers,
     settings::{EndpointSettings, Settings},
     shell::Identity,
 };
-use crate::{backend::Backend, clock::Clock};
-
-/// Sessions beside at each endpoint: enough for people and programs that look after their work, too few to burden it.
-const AT_EACH: u32 = 4;
+use crate::{
+    backend::{Backend, Beside},
+    clock::Clock,
+};
 
 impl Pool {
     /// The pool beside one of this identity and these settings. `numbers` are the elder's too, so that no fence is that of
     /// two sessions.
     pub(super) fn start_beside(
         identity: &Identity,
-        backend: Arc<dyn Backend>,
+        beside: Beside,
         settings: &Settings,
         numbers: Numbers,
         clock: &Clock,
@@ -28,25 +28,36 @@ impl Pool {
             name: format!("{}/beside", identity.name).into(),
             ..identity.clone()
         };
-        let core = Core::new(clock.now(), numbers, identity.seed, settings_beside(settings));
-        Self::start_core(identity, backend, core, clock.clone(), None)
+        let settings = settings_beside(settings, beside.at_each);
+        Self::start_numbered(identity, beside.backend, settings, numbers, clock.clone())
     }
 
-    /// The pool, and then the one beside it.
+    /// What a change of the definition means for the pool beside; `replaced` is the new backend, if there is one.
+    pub(super) fn reconfigure_beside(&self, settings: &Settings, replaced: Option<&dyn Backend>) {
+        let asked = match replaced {
+            Some(backend) => backend.beside(),
+            None => self.backend().beside(),
+        };
+        if let (Some(pool), Some(Beside { backend, at_each })) = (&self.beside, asked) {
+            pool.reconfigure(settings_beside(settings, at_each), replaced.map(|_| backend));
+        }
+    }
+
+    /// The pool, the one beside it, the one beside that.
     pub(super) fn family(&self) -> impl Iterator<Item = &Self> {
-        once(self).chain(self.beside.as_deref())
+        successors(Some(self), |pool| pool.beside.as_deref())
     }
 }
 
 /// What the definition means for the sessions beside.
-pub(super) fn settings_beside(settings: &Settings) -> Settings {
+fn settings_beside(settings: &Settings, at_each: u32) -> Settings {
     let endpoint = |endpoint: &EndpointSettings| EndpointSettings {
-        max_sessions: Some(AT_EACH),
+        max_sessions: Some(at_each),
         ..endpoint.clone()
     };
     let endpoints: Vec<_> = settings.endpoints.iter().map(endpoint).collect();
     let count = u32::try_from(endpoints.len().max(1)).unwrap_or(u32::MAX);
-    let max_sessions = count.saturating_mul(AT_EACH);
+    let max_sessions = count.saturating_mul(at_each);
     Settings {
         endpoints,
         min_sessions: 0,

@@ -85,7 +85,7 @@ impl Pool {
             priority: Priority::High,
             client: Some(Arc::from("check")),
             endpoint: Some(endpoint),
-            beside: false,
+            beside: 0,
         };
         let mut held = match self.acquire(request).await {
             Ok(held) => held,

@@ -1,6 +1,6 @@
 //! What a pool shows of itself.
 
-use std::{iter::from_fn, sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use super::{
     Pool,
@@ -68,9 +68,9 @@ impl Pool {
     /// Every session, the oldest first; those beside included.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionInfo> {
-        let family = self.family().zip([false, true]);
+        let family = self.family().enumerate();
         let mut found: Vec<_> = family
-            .flat_map(|(pool, beside)| pool.own_sessions(beside))
+            .flat_map(|(far, pool)| pool.own_sessions(far > 0))
             .collect();
         found.sort_by_key(|(born, _)| *born);
         found.into_iter().map(|(_, info)| info).collect()
@@ -102,19 +102,16 @@ impl Pool {
     #[must_use]
     pub fn waiters(&self, limit: usize) -> (Vec<WaiterInfo>, u32) {
         let now = self.clock.now();
-        let (own, mut total) = self.own_waiters(now, limit, false);
-        let (mut own, mut beside) = (own.into_iter().peekable(), Vec::new().into_iter().peekable());
-        if let Some(pool) = &self.beside {
-            let (waiters, count) = pool.own_waiters(now, limit, true);
-            (beside, total) = (waiters.into_iter().peekable(), total + count);
+        let (mut found, mut total) = (Vec::new(), 0);
+        for (far, pool) in self.family().enumerate() {
+            let (waiters, count) = pool.own_waiters(now, limit, far > 0);
+            found.extend(waiters);
+            total += count;
         }
-        let rank = |waiter: &WaiterInfo| (waiter.effective_priority, waiter.waited);
-        let merged = from_fn(|| match (own.peek(), beside.peek()) {
-            (Some(one), Some(other)) if rank(other) > rank(one) => beside.next(),
-            (Some(_), _) => own.next(),
-            (None, _) => beside.next(),
-        });
-        (merged.take(limit).collect(), total)
+        // Those of each pool are in this order already.
+        found.sort_by_key(|waiter| Reverse((waiter.effective_priority, waiter.waited)));
+        found.truncate(limit);
+        (found, total)
     }
 
     fn own_waiters(&self, now: Time, limit: usize, beside: bool) -> (Vec<WaiterInfo>, u32) {
@@ -170,9 +167,10 @@ impl Pool {
 
     fn complete(&self, mut stats: Stats) -> Stats {
         self.calls.fill(&mut stats);
-        if let Some(beside) = &self.beside {
+        for beside in self.family().skip(1) {
             let theirs = beside.exchange.look(super::core::Core::stats);
-            (stats.sessions_beside, stats.waiters_beside) = (theirs.total, theirs.waiters);
+            stats.sessions_beside += theirs.total;
+            stats.waiters_beside += theirs.waiters;
         }
         stats.uptime = self.clock.now().since(self.started);
         stats.last_reset = *self.last_reset.lock();

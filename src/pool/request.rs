@@ -20,8 +20,8 @@ pub struct Request {
     pub client: Option<Arc<str>>,
     /// The name of the only endpoint whose sessions will do; absent, any will.
     pub endpoint: Option<Arc<str>>,
-    /// Whether it is for an operation that must not wait for a session: one of those beside will do.
-    pub beside: bool,
+    /// How far beside the pool's own the session is to be ([`crate::backend::Needs::beside`]).
+    pub beside: u8,
 }
 
 /// A class of waiters. Strict, save that waiting lifts a waiter from class to class.

@@ -14,7 +14,6 @@ use tokio::{
 };
 
 use super::{
-    beside::settings_beside,
     calls::Calls,
     core::{Core, Numbers},
     driver,
@@ -72,20 +71,27 @@ impl Pool {
         settings: Settings,
         clock: Clock,
     ) -> Arc<Self> {
-        let (numbers, beside) = match backend.beside() {
-            None => (Numbers::of_boot(identity.boot), None),
-            Some(backend) => {
-                let [own, theirs] = Numbers::shared(identity.boot);
-                let beside = Self::start_beside(&identity, backend, &settings, theirs, &clock);
-                (own, Some(beside))
-            }
-        };
+        let numbers = Numbers::of_boot(identity.boot);
+        Self::start_numbered(identity, backend, settings, numbers, clock)
+    }
+
+    /// As [`Pool::start`], with fence numbers that may be those of an elder too.
+    pub(super) fn start_numbered(
+        identity: Identity,
+        backend: Arc<dyn Backend>,
+        settings: Settings,
+        mut numbers: Numbers,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let beside = backend.beside();
+        let beside =
+            beside.map(|beside| Self::start_beside(&identity, beside, &settings, numbers.share(), &clock));
         let core = Core::new(clock.now(), numbers, identity.seed, settings);
         Self::start_core(identity, backend, core, clock, beside)
     }
 
     /// As [`Pool::start`], with what decides, and the pool beside.
-    pub(super) fn start_core(
+    fn start_core(
         identity: Identity,
         backend: Arc<dyn Backend>,
         core: Core,
@@ -139,8 +145,9 @@ impl Pool {
 
     /// Asks for a session. See [`Acquire`] for what happens when it is dropped.
     pub fn acquire(self: &Arc<Self>, request: Request) -> Acquire {
-        let beside = self.beside.as_ref().filter(|_| request.beside);
-        Acquire::new(Arc::clone(beside.unwrap_or(self)), request)
+        // As far as there is one.
+        let pool = (0..request.beside).fold(self, |pool, _| pool.beside.as_ref().unwrap_or(pool));
+        Acquire::new(Arc::clone(pool), request)
     }
 
     pub(super) fn ask(&self, request: &Request, waker: &Waker) -> Answer<Box<dyn Session>> {
@@ -155,11 +162,8 @@ impl Pool {
     /// Applies new limits now: idle sessions above them close, others as they come free; waiters keep their places
     /// and deadlines. With a backend, sessions are replaced too, and nothing learned of the old one holds.
     pub fn reconfigure(&self, settings: Settings, backend: Option<Arc<dyn Backend>>) {
-        if let Some(beside) = &self.beside {
-            let backend = backend.as_ref().and_then(|backend| backend.beside());
-            beside.reconfigure(settings_beside(&settings), backend);
-        }
         let replace = backend.is_some();
+        self.reconfigure_beside(&settings, backend.as_deref());
         if let Some(backend) = backend {
             // First, so that every dial decided on after the recycling meets the new one.
             *self.backend.lock() = backend;

@@ -93,7 +93,7 @@ impl Market {
             priority: Priority::Normal,
             client: None,
             endpoint: None,
-            beside: false,
+            beside: 0,
         };
         // Its own waker comes with its first poll; asking and waiting are two steps here, so that one can go between.
         let mut todo = None;

@@ -31,18 +31,24 @@ pub(super) async fn ask(desk: &mut Desk, id: &str, queue: &Queue) -> Result<(), 
 
 /// Cancels a prompt, and returns when the box does not have it any more. May be dropped and called again.
 pub(super) async fn until_gone(place: &Place, desk: &mut Desk, id: &str) -> Result<(), CallError> {
-    // An interrupt that comes late could meet the prompt that runs next, so it is sent once.
     let mut asked = Asked::default();
-    loop {
-        let queue = truth::queue(desk).await?;
-        if !queue.has(id) {
-            return Ok(());
-        }
-        if asked.is_news(queue.is_running(id)) {
-            ask(desk, id, &queue).await?;
-        }
+    while !is_gone(desk, id, &mut asked).await? {
         place.clock.sleep_until(place.clock.now() + ASK_EVERY).await;
     }
+    Ok(())
+}
+
+/// Whether the box does not have a prompt any more; asks it to cancel it if it has. An interrupt that comes late could meet
+/// the prompt that runs next, so it is sent once.
+pub(super) async fn is_gone(desk: &mut Desk, id: &str, asked: &mut Asked) -> Result<bool, CallError> {
+    let queue = truth::queue(desk).await?;
+    if !queue.has(id) {
+        return Ok(true);
+    }
+    if asked.is_news(queue.is_running(id)) {
+        ask(desk, id, &queue).await?;
+    }
+    Ok(false)
 }
 
 /// What was asked already: it may have begun to run just before it would have been taken out of the queue.

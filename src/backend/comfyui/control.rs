@@ -1,7 +1,7 @@
 //! Everything that is no prompt: asking how one stands, what it has put out, cancelling it, and the box itself. None of it
 //! waits for a slot.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
@@ -12,25 +12,22 @@ use super::{
     desk::{self, Desk},
     fault, files,
     follow::Tale,
-    place::Place,
+    place::{ASK_EVERY, Place},
     plan::{Control, Fetch, How, ObjectInfo, Upload},
     prompt,
     session::BoxSession,
-    truth::{self, Ended, Standing},
+    truth::{self, Ended, LOOK_EVERY, Standing},
     validate,
 };
 use crate::{
-    backend::{Body, CallError, Completion, Output, Sink},
+    backend::{Body, CallError, Completion, Fence, Output, Sink},
     error::{Executed, Faults},
 };
 
 /// The largest upload: boxes take 100 MiB unless they are told otherwise, and it is held whole while it is sent.
 const MAX_UPLOAD: usize = 64 << 20;
-/// How long `wait` waits at most, so that who waits for many prompts does not take the sessions beside the slots from
-/// who wants to cancel one.
+/// How long `wait` waits at most, so that all who wait at a box get their turn, however many they are.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// How often it looks.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long `cancel` waits for the prompt to be gone.
 const LONGEST_CANCEL: Duration = Duration::from_secs(20);
 
@@ -41,7 +38,7 @@ pub(super) async fn run(
     body: Body,
     sink: &mut Sink,
 ) -> Result<Completion, CallError> {
-    let place = std::sync::Arc::clone(&session.place);
+    let (place, fence) = (Arc::clone(&session.place), Arc::clone(&session.fence));
     let desk = session.desk().await.map_err(CallError::Dial)?;
     match control {
         Control::Validate(asked) => {
@@ -54,7 +51,7 @@ pub(super) async fn run(
         Control::View(view) => relayed(desk, &files::view(&view), sink).await,
         Control::Status(named) => status(desk, &place, &named.prompt_id).await,
         Control::Queue => queue(desk, &place).await,
-        Control::Wait(fetch) => wait(desk, &place, &fetch, sink).await,
+        Control::Wait(fetch) => wait((desk, &fence), &place, &fetch, sink).await,
         Control::Fetch(fetch) => fetched(desk, &place, &fetch, sink).await,
         Control::Cancel(named) => cancelled(desk, &place, &named.prompt_id).await,
         Control::ObjectInfo(asked) => relayed(desk, &object_info(&asked), sink).await,
@@ -165,26 +162,33 @@ async fn queue(desk: &mut Desk, place: &Place) -> Result<Completion, CallError> 
 
 /// Waits a while for a prompt's end; who wants to wait on asks again.
 async fn wait(
-    desk: &mut Desk,
+    (desk, fence): (&mut Desk, &Fence),
     place: &Place,
     fetch: &Fetch,
     sink: &mut Sink,
 ) -> Result<Completion, CallError> {
     check(fetch, sink)?;
     let deadline = place.clock.now() + LONGEST_WAIT;
+    let id = fetch.prompt_id.as_str();
+    let mut standing = truth::standing(desk, id).await?;
     loop {
-        let standing = truth::standing(desk, &fetch.prompt_id).await?;
         if let Standing::Finished(history) = standing {
-            let about = (place, fetch.prompt_id.as_str());
+            let about = (place, id);
             return prompt::finish(desk, about, (&history, &fetch.wanted), &Tale::default(), sink).await;
         }
         if matches!(standing, Standing::Absent) {
-            return Err(fault::unknown(&fetch.prompt_id));
+            return Err(fault::unknown(id));
         }
         if place.clock.now() >= deadline {
-            return Ok(told(&described(place, &fetch.prompt_id, &standing)));
+            return Ok(told(&described(place, id, &standing)));
         }
         place.clock.sleep_until(place.clock.now() + LOOK_EVERY).await;
+        standing = place
+            .looks
+            .standing((&place.clock, &mut *desk), id, standing)
+            .await?;
+        // What the box told another who waits is a sign of its life too.
+        fence.note_received(1);
     }
 }
 
@@ -224,25 +228,32 @@ fn check(fetch: &Fetch, sink: &Sink) -> Result<(), CallError> {
     Err(CallError::Invalid(Faults::one("params.outputs", message)))
 }
 
-/// Cancels a prompt and waits a while for it to be gone.
+/// Cancels a prompt and waits a while for it to be gone, unless enough others do.
 async fn cancelled(desk: &mut Desk, place: &Place, id: &str) -> Result<Completion, CallError> {
     let before = truth::standing(desk, id).await?;
     let mut answer = described(place, id, &before);
     let cancelled = matches!(before, Standing::Running | Standing::Pending(_));
-    let gone = if cancelled {
-        let due = place.clock.now() + LONGEST_CANCEL;
-        tokio::select! {
-            biased;
-            done = cancel::until_gone(place, desk, id) => { done?; true }
-            () = place.clock.sleep_until(due) => {
-                desk.settle().await.map_err(|lost| CallError::Lost { message: lost.message, executed: None })?;
-                false
-            }
-        }
-    } else {
-        true
-    };
+    let gone = !cancelled || gone(desk, place, id).await?;
     files::put(&mut answer, "cancelled", json!(cancelled));
     files::put(&mut answer, "gone", json!(gone));
     Ok(told(&answer))
+}
+
+/// Has a prompt cancelled; whether it is gone when it was waited for long enough.
+async fn gone(desk: &mut Desk, place: &Place, id: &str) -> Result<bool, CallError> {
+    let mut asked = cancel::Asked::default();
+    if cancel::is_gone(desk, id, &mut asked).await? {
+        return Ok(true);
+    }
+    let due = place.clock.now() + LONGEST_CANCEL;
+    let patience = place.patience.try_acquire();
+    loop {
+        if cancel::is_gone(desk, id, &mut asked).await? {
+            return Ok(true);
+        }
+        if patience.is_err() || place.clock.now() >= due {
+            return Ok(false);
+        }
+        place.clock.sleep_until(place.clock.now() + ASK_EVERY).await;
+    }
 }

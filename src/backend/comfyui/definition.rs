@@ -4,7 +4,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::place::{Leftovers, Place};
+use tokio::sync::Semaphore;
+
+use super::{
+    place::{Leftovers, PATIENT_CANCELS, Place},
+    truth::Looks,
+};
 use crate::{
     backend::{
         Load, endpoint,
@@ -85,6 +90,8 @@ impl Boxes {
         self.places.extend(service.map(|service| {
             Arc::new(Place {
                 left: Leftovers::at(&service.place()),
+                looks: Looks::default(),
+                patience: Semaphore::new(PATIENT_CANCELS),
                 name,
                 service,
                 load: Load::default(),

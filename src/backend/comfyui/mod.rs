@@ -21,6 +21,7 @@ mod prompt;
 mod raw;
 mod session;
 mod socket;
+mod tier;
 mod truth;
 mod validate;
 mod workflow;
@@ -29,8 +30,8 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use self::{definition::Boxes, plan::Plan, session::BoxSession};
-use super::{Backend, DialError, Fence, Load, Needs, Operation, Session, registry::Surroundings};
+use self::{definition::Boxes, plan::Plan, session::BoxSession, tier::Tier};
+use super::{Backend, Beside, DialError, Fence, Load, Needs, Operation, Session, registry::Surroundings};
 use crate::{
     error::Faults,
     proto::{ComfyUiBackend, PoolSpec},
@@ -43,15 +44,18 @@ pub(super) fn build(
     surroundings: &Surroundings,
 ) -> Result<Arc<dyn Backend>, Faults> {
     let boxes = Arc::new(Boxes::read(spec, own, surroundings)?);
-    Ok(Arc::new(ComfyUi { boxes, slots: true }))
+    Ok(Arc::new(ComfyUi {
+        boxes,
+        tier: Tier::Slots,
+    }))
 }
 
 /// One pool's boxes.
 #[derive(Debug)]
 struct ComfyUi {
     boxes: Arc<Boxes>,
-    /// Its sessions are slots; those of the other are beside them.
-    slots: bool,
+    /// What its sessions are for.
+    tier: Tier,
 }
 
 impl Backend for ComfyUi {
@@ -61,7 +65,10 @@ impl Backend for ComfyUi {
 
     fn inspect(&self, operation: &Operation) -> Result<Needs, Faults> {
         let plan = Plan::read(operation)?;
-        let needs = plan.needs();
+        let needs = Needs {
+            lease: false,
+            beside: Tier::of(&plan).distance(),
+        };
         operation.inspected.keep(plan);
         Ok(needs)
     }
@@ -71,9 +78,9 @@ impl Backend for ComfyUi {
         fence: Arc<Fence>,
         endpoint: &str,
     ) -> BoxFuture<'static, Result<Box<dyn Session>, DialError>> {
-        let (boxes, slots, endpoint) = (Arc::clone(&self.boxes), self.slots, endpoint.to_owned());
+        let (boxes, tier, endpoint) = (Arc::clone(&self.boxes), self.tier, endpoint.to_owned());
         async move {
-            let session = if slots {
+            let session = if tier == Tier::Slots {
                 BoxSession::dial(boxes, endpoint, fence).await?
             } else {
                 BoxSession::dial_beside(boxes, endpoint, fence).await?
@@ -83,10 +90,13 @@ impl Backend for ComfyUi {
         .boxed()
     }
 
-    fn beside(&self) -> Option<Arc<dyn Backend>> {
+    fn beside(&self) -> Option<Beside> {
+        let (tier, at_each) = self.tier.beside()?;
         let boxes = Arc::clone(&self.boxes);
-        self.slots
-            .then(|| Arc::new(Self { boxes, slots: false }) as Arc<dyn Backend>)
+        Some(Beside {
+            backend: Arc::new(Self { boxes, tier }),
+            at_each,
+        })
     }
 
     fn load(&self, endpoint: &str) -> Option<Load> {

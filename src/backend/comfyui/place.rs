@@ -7,11 +7,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::{
     cancel::{self, Asked},
     desk::Desk,
-    truth,
+    truth::{self, Looks},
 };
 use crate::{
     backend::{DialError, Fence, Load, http::Service},
@@ -21,6 +22,10 @@ use crate::{
 /// How often a box is asked whether a prompt is gone.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(250);
 
+/// Cancels that wait at one box for their prompt to be gone, at most: a node may notice late, and some of the sessions for
+/// short requests have to be left for who only asks for something to be cancelled.
+pub(super) const PATIENT_CANCELS: usize = 2;
+
 /// One box.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -29,6 +34,9 @@ pub(super) struct Place {
     pub(super) service: Service,
     pub(super) load: Load,
     pub(super) left: Arc<Leftovers>,
+    pub(super) looks: Looks,
+    /// For cancels that wait for their prompt to be gone.
+    pub(super) patience: Semaphore,
     /// How long opening a socket may take.
     pub(super) connect: Duration,
     pub(super) clock: Clock,

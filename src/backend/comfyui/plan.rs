@@ -12,7 +12,7 @@ use super::{
     workflow,
 };
 use crate::{
-    backend::{Body, Needs, Operation},
+    backend::{Body, Operation},
     error::Faults,
 };
 
@@ -209,14 +209,6 @@ impl Plan {
             return Prompt::read(operation, faults).map(|prompt| Self::Prompt(Box::new(prompt)));
         }
         Control::read(operation, faults).map(Self::Control)
-    }
-
-    /// Only a prompt needs a slot; everything else must not wait behind one.
-    pub(super) const fn needs(&self) -> Needs {
-        Needs {
-            lease: false,
-            beside: !matches!(self, Self::Prompt(_)),
-        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::backend::{
 /// A slot on a box, or a session beside the slots, which has no socket.
 pub(super) struct BoxSession {
     pub(super) place: Arc<Place>,
-    fence: Arc<Fence>,
+    pub(super) fence: Arc<Fence>,
     /// Absent while a submission has it, and after one that was cut off.
     desk: Option<Desk>,
     sending: Option<Sending>,

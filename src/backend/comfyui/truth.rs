@@ -1,10 +1,19 @@
 //! What a box says of a prompt when it is asked: its history and its queue are the truth, events are hints.
 
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::desk::Desk;
-use crate::backend::CallError;
+use crate::{
+    backend::CallError,
+    clock::{Clock, Time},
+};
+
+/// How often a box is asked for its queue on behalf of all who wait for prompts there.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A box's queue.
 #[derive(Debug, Default)]
@@ -95,6 +104,14 @@ impl Queue {
 
     pub(super) fn is_pending(&self, id: &str) -> bool {
         self.pending.iter().any(|item| item.id == id)
+    }
+
+    /// Where a prompt stands that is in it.
+    fn standing(&self, id: &str) -> Option<Standing> {
+        if self.is_running(id) {
+            return Some(Standing::Running);
+        }
+        self.before(id).map(Standing::Pending)
     }
 
     /// How many come before a prompt that waits.
@@ -188,16 +205,93 @@ pub(super) async fn standing(desk: &mut Desk, id: &str) -> Result<Standing, Call
     if let Some(history) = history(desk, id).await? {
         return Ok(Standing::Finished(history));
     }
-    let queue = queue(desk).await?;
-    if queue.is_running(id) {
-        return Ok(Standing::Running);
-    }
-    if let Some(before) = queue.before(id) {
-        return Ok(Standing::Pending(before));
+    if let Some(standing) = queue(desk).await?.standing(id) {
+        return Ok(standing);
     }
     // It may have ended between the two questions.
     Ok(match history(desk, id).await? {
         Some(history) => Standing::Finished(history),
         None => Standing::Absent,
     })
+}
+
+/// A box's queue as it was a moment ago, for all who wait for prompts there: one of them asks, and the others hear it.
+#[derive(Debug, Default)]
+pub(super) struct Looks(Mutex<Look>);
+
+#[derive(Debug, Default)]
+struct Look {
+    /// When somebody asked last: if no answer comes, it is another's turn after a while.
+    asked: Option<Time>,
+    told: Option<(Time, Arc<Queue>)>,
+}
+
+/// What one who waits has to do.
+#[derive(Debug)]
+enum Turn {
+    /// Nothing: the queue is known.
+    Told(Arc<Queue>),
+    /// To ask.
+    Ask,
+    /// To come back: somebody else is asking.
+    Wait,
+}
+
+impl Looks {
+    /// Where a prompt stands that stood as `before` a moment ago.
+    pub(super) async fn standing(
+        &self,
+        (clock, desk): (&Clock, &mut Desk),
+        id: &str,
+        before: Standing,
+    ) -> Result<Standing, CallError> {
+        let queue = match self.turn(clock.now()) {
+            Turn::Wait => return Ok(before),
+            Turn::Told(queue) => queue,
+            Turn::Ask => {
+                let queue = Arc::new(queue(desk).await?);
+                self.0.lock().told = Some((clock.now(), Arc::clone(&queue)));
+                queue
+            }
+        };
+        match queue.standing(id) {
+            Some(standing) => Ok(standing),
+            None => standing(desk, id).await,
+        }
+    }
+
+    fn turn(&self, now: Time) -> Turn {
+        let mut look = self.0.lock();
+        let fresh = |at: Time| now.since(at) < LOOK_EVERY;
+        if let Some((_, queue)) = look.told.as_ref().filter(|(at, _)| fresh(*at)) {
+            return Turn::Told(Arc::clone(queue));
+        }
+        if look.asked.is_some_and(fresh) {
+            return Turn::Wait;
+        }
+        look.asked = Some(now);
+        Turn::Ask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_those_who_wait_asks_for_all_of_them() {
+        let (looks, clock) = (Looks::default(), Clock::tokio());
+        assert!(matches!(looks.turn(clock.now()), Turn::Ask));
+        assert!(matches!(looks.turn(clock.now()), Turn::Wait));
+        looks.0.lock().told = Some((clock.now(), Arc::default()));
+        assert!(matches!(looks.turn(clock.now()), Turn::Told(_)));
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(matches!(looks.turn(clock.now()), Turn::Ask));
+        assert!(matches!(looks.turn(clock.now()), Turn::Wait), "it is old");
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(
+            matches!(looks.turn(clock.now()), Turn::Ask),
+            "the other got no answer"
+        );
+    }
 }

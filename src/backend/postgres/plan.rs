@@ -133,7 +133,7 @@ impl Plan {
     /// What the operation needs.
     pub(super) fn needs(name: &str) -> Needs {
         let lease = matches!(name, "begin" | "commit" | "rollback" | "listen");
-        Needs { lease, beside: false }
+        Needs { lease, beside: 0 }
     }
 
     /// Whether a part of it may be committed although another part fails.

@@ -156,7 +156,7 @@ impl Plan {
     pub(super) const fn needs(&self) -> Needs {
         Needs {
             lease: matches!(self, Self::Receive(_) | Self::Tunnel { .. }),
-            beside: false,
+            beside: 0,
         }
     }
 }

@@ -13,7 +13,7 @@ const GRANT_BITS: u32 = 40;
 pub(crate) enum Numbers {
     /// Of a pool alone: its lock suffices, and a grant costs nothing more.
     Own(u64),
-    /// Of a pool and the one beside it, which have a lock each. Only the number itself counts, so no other memory has to
+    /// Of a pool and those beside it, which have a lock each. Only the number itself counts, so no other memory has to
     /// be ordered by it.
     Shared(Arc<AtomicU64>),
 }
@@ -24,10 +24,14 @@ impl Numbers {
         Self::Own(first(boot))
     }
 
-    /// For two pools, of which neither is ever given a number of the other's.
-    pub(crate) fn shared(boot: u32) -> [Self; 2] {
-        let last = Arc::new(AtomicU64::new(first(boot)));
-        [Self::Shared(Arc::clone(&last)), Self::Shared(last)]
+    /// Another for the same numbers: neither is ever given one of the other's.
+    pub(crate) fn share(&mut self) -> Self {
+        let last = match self {
+            Self::Own(last) => Arc::new(AtomicU64::new(*last)),
+            Self::Shared(last) => Arc::clone(last),
+        };
+        *self = Self::Shared(Arc::clone(&last));
+        Self::Shared(last)
     }
 
     pub(crate) fn next(&mut self) -> u64 {

@@ -8,9 +8,9 @@ use crate::{
     pool::{Ending, GiveBack, Pool, Priority, Request},
 };
 
-fn pool(own: &Arc<Script>, beside: &Arc<Script>) -> (Arc<Pool>, Clock) {
+fn pool(own: &Arc<Script>, beside: &[&Arc<Script>]) -> (Arc<Pool>, Clock) {
     let backend = Scripted {
-        beside: Some(Arc::clone(beside)),
+        beside: beside.iter().map(|script| Arc::clone(script)).collect(),
         ..Scripted::of(own)
     };
     pool_of(backend, sized(1))
@@ -19,10 +19,10 @@ fn pool(own: &Arc<Script>, beside: &Arc<Script>) -> (Arc<Pool>, Clock) {
 #[tokio::test(start_paused = true)]
 async fn operation_beside_does_not_wait_for_the_session_it_is_about() {
     let (own, beside) = (Script::new(), Script::new());
-    let (pool, clock) = pool(&own, &beside);
+    let (pool, clock) = pool(&own, &[&beside]);
     let held = pool.acquire(within(&clock, SECOND)).await.expect("granted");
     let ask = || Request {
-        beside: true,
+        beside: 1,
         ..within(&clock, SECOND)
     };
     let mut few = Vec::new();
@@ -47,11 +47,33 @@ async fn operation_beside_does_not_wait_for_the_session_it_is_about() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_beside_have_others_beside_them_that_do_not_wait_for_them() {
+    let (own, near, far) = (Script::new(), Script::new(), Script::new());
+    let (pool, clock) = pool(&own, &[&near, &far]);
+    let ask = |beside| Request {
+        beside,
+        ..within(&clock, SECOND)
+    };
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(pool.acquire(ask(1)).await.expect("granted"));
+    }
+    assert!(pool.acquire(ask(1)).await.is_err(), "they are all held");
+    held.push(pool.acquire(ask(2)).await.expect("it does not wait"));
+    // As far as there are any.
+    held.push(pool.acquire(ask(9)).await.expect("it does not wait"));
+    assert_eq!((own.open(), near.open(), far.open()), (0, 4, 2));
+    assert_eq!(pool.sessions().len(), 6, "all are listed");
+    pool.close_sessions();
+    assert!(held.iter().all(|held| !held.fence().is_open()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_done_to_a_pool_is_done_to_those_beside() {
     let (own, beside) = (Script::new(), Script::new());
-    let (pool, clock) = pool(&own, &beside);
+    let (pool, clock) = pool(&own, &[&beside]);
     let ask = || Request {
-        beside: true,
+        beside: 1,
         ..within(&clock, SECOND)
     };
     let held = pool.acquire(ask()).await.expect("granted");
@@ -80,7 +102,7 @@ async fn what_is_done_to_a_pool_is_done_to_those_beside() {
 #[tokio::test(start_paused = true)]
 async fn fences_rise_over_a_pool_and_its_sessions_beside() {
     let (own, beside) = (Script::new(), Script::new());
-    let (pool, clock) = pool(&own, &beside);
+    let (pool, clock) = pool(&own, &[&beside]);
     let mut numbers = Vec::new();
     for _ in 0..3 {
         for beside in [false, true, true] {
@@ -104,7 +126,7 @@ async fn fences_rise_over_a_pool_and_its_sessions_beside() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_session_beside_is_listed_in_the_order_of_all() {
     let (own, beside) = (Script::new(), Script::new());
-    let (pool, clock) = pool(&own, &beside);
+    let (pool, clock) = pool(&own, &[&beside]);
     let ask = |beside: bool, priority, name: &str| Request {
         beside,
         priority,

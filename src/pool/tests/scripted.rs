@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 
 use crate::{
     backend::{
-        Backend, Body, CallError, Cleanliness, Completion, DialError, DialErrorKind, Fence, Load, Needs,
-        Operation, Params, Session, SessionLost, Sink,
+        Backend, Beside, Body, CallError, Cleanliness, Completion, DialError, DialErrorKind, Fence, Load,
+        Needs, Operation, Params, Session, SessionLost, Sink,
     },
     clock::Clock,
     error::Faults,
@@ -115,8 +115,8 @@ impl Drop for Counted {
 #[derive(Debug)]
 pub(super) struct Scripted {
     pub(super) script: Arc<Script>,
-    /// What is dialed beside.
-    pub(super) beside: Option<Arc<Script>>,
+    /// What is dialed beside, and beside that.
+    pub(super) beside: Vec<Arc<Script>>,
     /// What endpoints say of the work that waits there, by their names.
     pub(super) loads: Vec<(&'static str, Load)>,
 }
@@ -125,7 +125,7 @@ impl Scripted {
     pub(super) fn of(script: &Arc<Script>) -> Self {
         Self {
             script: Arc::clone(script),
-            beside: None,
+            beside: Vec::new(),
             loads: Vec::new(),
         }
     }
@@ -150,9 +150,14 @@ impl Backend for Scripted {
         })
     }
 
-    fn beside(&self) -> Option<Arc<dyn Backend>> {
-        let beside = self.beside.as_ref()?;
-        Some(Arc::new(Self::of(beside)))
+    fn beside(&self) -> Option<Beside> {
+        let (next, further) = self.beside.split_first()?;
+        let backend = Arc::new(Self {
+            script: Arc::clone(next),
+            beside: further.to_vec(),
+            loads: Vec::new(),
+        });
+        Some(Beside { backend, at_each: 4 })
     }
 
     fn load(&self, endpoint: &str) -> Option<Load> {
@@ -328,7 +333,7 @@ pub(super) fn within(clock: &Clock, span: Duration) -> Request {
         priority: Priority::Normal,
         client: None,
         endpoint: None,
-        beside: false,
+        beside: 0,
     }
 }
 
