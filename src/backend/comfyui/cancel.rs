@@ -4,7 +4,8 @@
 use super::{
     desk::Desk,
     place::{ASK_EVERY, Place},
-    truth::{self, Queue},
+    queue::Queue,
+    truth,
 };
 use crate::backend::CallError;
 

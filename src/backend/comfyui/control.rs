@@ -12,11 +12,13 @@ use super::{
     desk::{self, Desk},
     fault, files,
     follow::Tale,
+    looks::LOOK_EVERY,
     place::{ASK_EVERY, Place},
     plan::{Control, Fetch, How, ObjectInfo, Upload},
     prompt,
+    queue::Item,
     session::BoxSession,
-    truth::{self, Ended, LOOK_EVERY, Standing},
+    truth::{self, Ended, Standing},
     validate,
 };
 use crate::{
@@ -43,9 +45,9 @@ pub(super) async fn run(
     match control {
         Control::Validate(asked) => {
             let faults = validate::faults(desk, &asked.workflow).await?;
-            Ok(told(&json!({
+            told(&json!({
                 "endpoint": &*place.name, "valid": faults.is_empty(), "faults": faults,
-            })))
+            }))
         }
         Control::Upload(upload) => uploaded(desk, &upload, body).await,
         Control::View(view) => relayed(desk, &files::view(&view), sink).await,
@@ -63,7 +65,7 @@ pub(super) async fn run(
             let asked = json!({ "unload_models": free.unload_models, "free_memory": free.free_memory });
             let answer = desk.post("/free", asked.to_string()).await?;
             if answer.status.is_success() {
-                Ok(told(&json!({ "endpoint": &*place.name, "asked": asked })))
+                told(&json!({ "endpoint": &*place.name, "asked": asked }))
             } else {
                 Err(fault::of_answer(&answer))
             }
@@ -72,11 +74,11 @@ pub(super) async fn run(
     }
 }
 
-fn told(value: &serde_json::Value) -> Completion {
-    Completion {
-        output: Output::Json(value.to_string()),
+fn told(value: &serde_json::Value) -> Result<Completion, CallError> {
+    Ok(Completion {
+        output: Output::Json(files::fitting(value.to_string())?),
         ..Completion::default()
-    }
+    })
 }
 
 async fn relayed(
@@ -119,7 +121,7 @@ async fn uploaded(desk: &mut Desk, upload: &Upload, body: Body) -> Result<Comple
     let reference = serde_json::Value::from(stored.reference());
     let said = said.get().strip_prefix('{').unwrap_or("}");
     Ok(Completion {
-        output: Output::Json(format!(r#"{{"reference":{reference},{said}"#)),
+        output: Output::Json(files::fitting(format!(r#"{{"reference":{reference},{said}"#))?),
         ..Completion::default()
     })
 }
@@ -127,7 +129,7 @@ async fn uploaded(desk: &mut Desk, upload: &Upload, body: Body) -> Result<Comple
 /// How a prompt stands, in a word.
 async fn status(desk: &mut Desk, place: &Place, id: &str) -> Result<Completion, CallError> {
     let standing = truth::standing(desk, id).await?;
-    Ok(told(&described(place, id, &standing)))
+    told(&described(place, id, &standing))
 }
 
 fn described(place: &Place, id: &str, standing: &Standing) -> serde_json::Value {
@@ -154,10 +156,10 @@ fn described(place: &Place, id: &str, standing: &Standing) -> serde_json::Value 
 async fn queue(desk: &mut Desk, place: &Place) -> Result<Completion, CallError> {
     let queue = truth::queue(desk).await?;
     place.load.set(u32::try_from(queue.len()).unwrap_or(u32::MAX));
-    let ids = |items: &[truth::Item]| items.iter().map(|item| item.id.clone()).collect::<Vec<_>>();
-    Ok(told(&json!({
+    let ids = |items: &[Item]| items.iter().map(|item| item.id.clone()).collect::<Vec<_>>();
+    told(&json!({
         "endpoint": &*place.name, "running": ids(&queue.running), "pending": ids(&queue.pending),
-    })))
+    }))
 }
 
 /// Waits a while for a prompt's end; who wants to wait on asks again.
@@ -177,10 +179,10 @@ async fn wait(
             return prompt::finish(desk, about, (&history, &fetch.wanted), &Tale::default(), sink).await;
         }
         if matches!(standing, Standing::Absent) {
-            return Err(fault::unknown(id));
+            return Err(fault::unknown(id, &place.name));
         }
         if place.clock.now() >= deadline {
-            return Ok(told(&described(place, id, &standing)));
+            return told(&described(place, id, &standing));
         }
         place.clock.sleep_until(place.clock.now() + LOOK_EVERY).await;
         standing = place
@@ -211,7 +213,7 @@ async fn fetched(
             )
             .await
         }
-        Standing::Absent => Err(fault::unknown(id)),
+        Standing::Absent => Err(fault::unknown(id, &place.name)),
         Standing::Running | Standing::Pending(_) => {
             let message = format!("prompt {id} has not ended yet: ask with `status`, or `wait`");
             let error = fault::error(tonic::Code::FailedPrecondition, "not_finished", &message);
@@ -236,7 +238,7 @@ async fn cancelled(desk: &mut Desk, place: &Place, id: &str) -> Result<Completio
     let gone = !cancelled || gone(desk, place, id).await?;
     files::put(&mut answer, "cancelled", json!(cancelled));
     files::put(&mut answer, "gone", json!(gone));
-    Ok(told(&answer))
+    told(&answer)
 }
 
 /// Has a prompt cancelled; whether it is gone when it was waited for long enough.

@@ -7,8 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::sync::Semaphore;
 
 use super::{
-    place::{Leftovers, PATIENT_CANCELS, Place},
-    truth::Looks,
+    leftovers::Leftovers,
+    looks::Looks,
+    place::{PATIENT_CANCELS, Place},
 };
 use crate::{
     backend::{

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::fault;
+use super::{fault, strange};
 use crate::backend::{
     CallError, Session, SessionLost,
     http::{Asked, Client, Exchange, Grip},
@@ -17,6 +17,9 @@ const MAX_ANSWER: usize = 64 << 20;
 /// One HTTP connection to a box.
 #[derive(Debug)]
 pub(super) struct Desk(Client);
+
+/// Takes an answer's bytes.
+type Taker<'a> = &'a mut (dyn FnMut(&[u8]) + Send);
 
 /// An answer, whole.
 #[derive(Debug)]
@@ -45,6 +48,17 @@ impl Desk {
         answer.json()
     }
 
+    /// As [`Desk::read`], but hands the answer's bytes on as they come, however many they are.
+    pub(super) async fn read_in_parts(&mut self, path: &str, taker: Taker<'_>) -> Result<(), CallError> {
+        let asked = asked(Method::GET, path, "", Bytes::new());
+        let answer = self.answered(&asked, Some(taker)).await?;
+        if answer.status.is_success() {
+            Ok(())
+        } else {
+            Err(fault::of_answer(&answer))
+        }
+    }
+
     /// Sends JSON.
     pub(super) async fn post(&mut self, path: &str, json: String) -> Result<Answer, CallError> {
         let asked = asked(Method::POST, path, "application/json", Bytes::from(json));
@@ -53,7 +67,11 @@ impl Desk {
 
     /// Sends a request and reads the answer whole. The connection is at a boundary afterwards, unless this is dropped.
     pub(super) async fn whole(&mut self, asked: &Asked) -> Result<Answer, CallError> {
-        let outcome = self.try_whole(asked).await;
+        self.answered(asked, None).await
+    }
+
+    async fn answered(&mut self, asked: &Asked, taker: Option<Taker<'_>>) -> Result<Answer, CallError> {
+        let outcome = self.try_answered(asked, taker).await;
         if outcome.is_err() {
             // What was cut off is hung up, so that the next request finds a connection of its own. Its loss tells no
             // more than the error does.
@@ -62,10 +80,16 @@ impl Desk {
         outcome
     }
 
-    async fn try_whole(&mut self, asked: &Asked) -> Result<Answer, CallError> {
+    /// An answer's body goes to who takes it, if it is a success.
+    async fn try_answered(&mut self, asked: &Asked, taker: Option<Taker<'_>>) -> Result<Answer, CallError> {
         let mut exchange = self.0.ask(asked).await?;
         let mut body = BytesMut::new();
+        let mut taker = taker.filter(|_| exchange.head.status.is_success());
         while let Some(part) = exchange.next().await? {
+            if let Some(take) = &mut taker {
+                take(&part);
+                continue;
+            }
             if body.len() + part.len() > MAX_ANSWER {
                 return Err(CallError::Broken {
                     message: format!("the box's answer is larger than {MAX_ANSWER} bytes"),
@@ -122,7 +146,7 @@ impl Desk {
 impl Answer {
     /// Its JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
-        serde_json::from_slice(&self.body).map_err(|error| CallError::Broken {
+        serde_json::from_str(&strange::cured(&self.text())).map_err(|error| CallError::Broken {
             message: format!("the box's answer is not what it should be: {error}"),
             executed: None,
         })

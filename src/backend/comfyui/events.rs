@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::{strange, truth::Ended as How};
+
 /// Kinds of binary messages, by the number in front.
 const PREVIEW: u32 = 1;
 const TEXT: u32 = 3;
@@ -39,8 +41,8 @@ pub(super) enum Heard {
     Image(Image),
     /// A text of a node's.
     Text(String, String),
-    /// It has ended: the history says how, or is about to.
-    Ended,
+    /// It has ended: the history says how, or is about to; here it was said if there is none.
+    Ended(Option<How>),
 }
 
 /// How far a prompt is.
@@ -95,6 +97,8 @@ struct Exec {
 
 /// Reads a text message. What is not understood is left out: boxes with extensions say all kinds of things.
 pub(super) fn text(text: &str) -> Said {
+    let text = strange::cured(text);
+    let text = &*text;
     let Ok(message) = serde_json::from_str::<Message<'_>>(text) else {
         return Said::Nothing;
     };
@@ -120,7 +124,7 @@ fn heard(kind: &str, told: Told, data: &str) -> Option<Heard> {
         "execution_cached" => Heard::Cached(serde_json::from_str(told.nodes?.get()).ok()?),
         "executing" => match told.node {
             Some(node) => Heard::Node(node),
-            None => Heard::Ended,
+            None => Heard::Ended(None),
         },
         "progress" => Heard::Progress(Progress {
             node: told.node.unwrap_or_default(),
@@ -133,7 +137,9 @@ fn heard(kind: &str, told: Told, data: &str) -> Option<Heard> {
         "execution_error" if told.exception_type.as_deref() == Some(BLOCKED) => {
             Heard::Blocked(RawValue::from_string(data.to_owned()).ok()?)
         }
-        "execution_success" | "execution_error" | "execution_interrupted" => Heard::Ended,
+        "execution_success" => Heard::Ended(Some(How::Success)),
+        "execution_interrupted" => Heard::Ended(Some(How::Interrupted)),
+        "execution_error" => Heard::Ended(Some(How::Failed(RawValue::from_string(data.to_owned()).ok()))),
         _ => return None,
     })
 }
@@ -242,7 +248,10 @@ mod tests {
             error("ExecutionBlocked"),
             Said::About(Some(_), Heard::Blocked(_))
         ));
-        assert!(matches!(error("ValueError"), Said::About(Some(_), Heard::Ended)));
+        assert!(matches!(
+            error("ValueError"),
+            Said::About(Some(_), Heard::Ended(Some(How::Failed(_))))
+        ));
     }
 
     #[test]

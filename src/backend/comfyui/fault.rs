@@ -70,68 +70,73 @@ fn said(answer: &Answer) -> String {
     message.map_or_else(|| text.trim().to_owned(), str::to_owned)
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Refusal {
-    error: Problem,
-    node_errors: Option<NodeErrors>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// Something that a box finds wrong. Boxes and their extensions write it in more than one shape, and a shape that is not
+/// known must not hide the rest.
 struct Problem {
-    r#type: String,
+    kind: String,
     message: String,
     details: String,
     extra_info: Value,
 }
 
-/// What is wrong with nodes of a workflow, by their ids.
-pub(super) type NodeErrors = BTreeMap<String, NodeError>;
-
-/// What is wrong with a node.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct NodeError {
-    errors: Vec<Problem>,
-    class_type: String,
+impl Problem {
+    fn read(value: &Value) -> Self {
+        let part = |name: &str| {
+            value
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        Self {
+            kind: part("type"),
+            message: value.as_str().map_or_else(|| part("message"), str::to_owned),
+            details: part("details"),
+            extra_info: value.get("extra_info").cloned().unwrap_or_default(),
+        }
+    }
 }
 
 /// What a box says to a submission that it does not take: nothing of it was run.
 pub(super) fn of_submission(answer: &Answer) -> CallError {
-    let refusal: Option<Refusal> = serde_json::from_slice(&answer.body).ok();
-    let Some(refusal) =
-        refusal.filter(|refusal| answer.status.as_u16() == 400 && !refusal.error.r#type.is_empty())
-    else {
-        // A client's error is the box's refusal; after any other it may have taken the prompt.
-        let executed = if answer.status.is_client_error() {
-            Executed::No
-        } else {
-            Executed::Unknown
-        };
-        return CallError::Backend(error_of(answer), executed);
-    };
+    let refusal: Option<Value> = answer.json().ok();
+    let part = |name: &str| refusal.as_ref().and_then(|refusal| refusal.get(name));
+    let problem = part("error").map(Problem::read);
+    let nodes = part("node_errors").map(node_errors).unwrap_or_default();
     let mut faults = Faults::default();
-    for (field, message) in node_errors(refusal.node_errors.unwrap_or_default()) {
-        faults.add(&field, message);
+    if answer.status.as_u16() == 400 {
+        for (field, message) in nodes {
+            faults.add(&field, message);
+        }
+        if let Some(problem) = problem.filter(|problem| faults.is_empty() && !problem.kind.is_empty()) {
+            faults.add(&field_of(&problem), problem.told());
+        }
     }
-    if faults.is_empty() {
-        faults.add(&field_of(&refusal.error), refusal.error.told());
+    if !faults.is_empty() {
+        return CallError::Invalid(faults);
     }
-    CallError::Invalid(faults)
+    // A client's error is the box's refusal; after any other it may have taken the prompt.
+    let executed = if answer.status.is_client_error() {
+        Executed::No
+    } else {
+        Executed::Unknown
+    };
+    CallError::Backend(error_of(answer), executed)
 }
 
-/// Each error of a workflow's nodes, with its field.
-pub(super) fn node_errors(nodes: NodeErrors) -> Vec<(String, String)> {
+/// Each error of a workflow's nodes, by their ids, with its field.
+pub(super) fn node_errors(nodes: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for (id, node) in nodes {
-        for problem in node.errors {
+    for (id, node) in nodes.as_object().into_iter().flatten() {
+        let class = node.get("class_type").and_then(Value::as_str).unwrap_or("?");
+        let problems = node.get("errors").and_then(Value::as_array);
+        for problem in problems.into_iter().flatten().map(Problem::read) {
             let input = problem.extra_info.get("input_name").and_then(Value::as_str);
             let field = match input {
                 Some(input) => format!("params.workflow.{id}.inputs.{input}"),
                 None => format!("params.workflow.{id}"),
             };
-            found.push((field, format!("{} ({})", problem.told(), node.class_type)));
+            found.push((field, format!("{} ({class})", problem.told())));
         }
     }
     found
@@ -140,7 +145,7 @@ pub(super) fn node_errors(nodes: NodeErrors) -> Vec<(String, String)> {
 /// Where a fault is that is of no node's input.
 fn field_of(problem: &Problem) -> String {
     let node = problem.extra_info.get("node_id").and_then(Value::as_str);
-    match (problem.r#type.as_str(), node) {
+    match (problem.kind.as_str(), node) {
         ("invalid_prompt_id", _) => "params.prompt_id".to_owned(),
         (_, Some(node)) => format!("params.workflow.{node}.class_type"),
         _ => "params.workflow".to_owned(),
@@ -149,7 +154,7 @@ fn field_of(problem: &Problem) -> String {
 
 impl Problem {
     fn told(&self) -> String {
-        let mut text = format!("{}: {}", self.r#type, self.message);
+        let mut text = format!("{}: {}", self.kind, self.message);
         if !self.details.is_empty() && self.details != self.message {
             text.push_str(": ");
             text.push_str(&self.details);
@@ -196,6 +201,34 @@ pub(super) fn of_run(data: Option<&RawValue>, id: &str) -> CallError {
     CallError::Backend(error, Executed::Yes)
 }
 
+/// A prompt whose image came on the socket only, and did not come.
+pub(super) fn image_lost(id: &str, node: &str) -> CallError {
+    let message = format!("the socket was lost, and with it the image of node {node}, which writes no file");
+    let mut error = error(Code::DataLoss, "image_lost", &message);
+    error.metadata.insert("prompt_id", id.to_owned());
+    error.metadata.insert("node", node.to_owned());
+    CallError::Backend(error, Executed::Yes)
+}
+
+/// Names the prompt in an error that is about it.
+pub(super) fn of_prompt(mut error: CallError, id: &str) -> CallError {
+    if let CallError::Backend(told, _) = &mut error {
+        told.metadata.entry("prompt_id").or_insert_with(|| id.to_owned());
+    }
+    error
+}
+
+/// What goes wrong before a prompt is submitted: whatever was sent, nothing of it can be run.
+pub(super) fn before_submission(mut error: CallError) -> CallError {
+    if let CallError::Backend(_, executed) = &mut error {
+        *executed = Executed::No;
+    }
+    if let CallError::Broken { executed, .. } | CallError::Lost { executed, .. } = &mut error {
+        *executed = Some(Executed::No);
+    }
+    error
+}
+
 /// A prompt that somebody else stopped.
 pub(super) fn stopped(id: &str, message: &str, executed: Executed) -> CallError {
     let mut error = error(Code::Cancelled, "interrupted", message);
@@ -204,9 +237,10 @@ pub(super) fn stopped(id: &str, message: &str, executed: Executed) -> CallError 
 }
 
 /// A prompt that the box does not have.
-pub(super) fn unknown(id: &str) -> CallError {
+pub(super) fn unknown(id: &str, place: &str) -> CallError {
     let message = format!(
-        "the box does not know prompt {id}: it was never there, was taken out, or the box has restarted since"
+        "the box {place} does not know prompt {id}: it is on another one (options.endpoint names the one that is \
+         meant), was taken out, or the box has restarted since"
     );
     let mut error = error(Code::NotFound, "no_such_prompt", &message);
     error.metadata.insert("prompt_id", id.to_owned());

@@ -159,10 +159,10 @@ impl State {
             | Heard::Executed(..)
             | Heard::Blocked(_)
             | Heard::Text(..)
-            | Heard::Ended) => {
+            | Heard::Ended(_)) => {
                 if let Heard::Node(node) = &other {
                     watch.current = Some(node.clone());
-                } else if matches!(other, Heard::Ended) {
+                } else if matches!(other, Heard::Ended(_)) {
                     watch.current = None;
                 }
                 self.push(other);

@@ -12,12 +12,15 @@ use super::{
     plan::{File, Upload, View, Wanted},
 };
 use crate::{
-    backend::{CallError, Event, Sink, hex, http::Asked},
+    backend::{CallError, Event, Sink, SinkClosed, hex, http::Asked},
     proto,
 };
 
 /// A part of a file, at most.
 const MAX_PART: usize = 1 << 20;
+
+/// A text of an answer or an event, at most: what a gRPC client takes by default, less room for the rest of the message.
+pub(super) const MAX_TEXT: usize = (4 << 20) - (64 << 10);
 
 /// A file that a node has put out.
 #[derive(Clone, Debug)]
@@ -171,6 +174,17 @@ fn content_type(headers: &http::HeaderMap) -> Vec<proto::Header> {
         value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
     });
     told.into_iter().collect()
+}
+
+/// A text that is an answer, if it fits one.
+pub(super) fn fitting(text: String) -> Result<String, CallError> {
+    if text.len() <= MAX_TEXT {
+        return Ok(text);
+    }
+    Err(CallError::Sink(SinkClosed::PartTooLarge {
+        what: "what the box tells is",
+        limit: MAX_TEXT,
+    }))
 }
 
 pub(super) async fn send_bytes(sink: &mut Sink, mut bytes: Bytes) -> Result<(), CallError> {

@@ -1,7 +1,12 @@
 //! Following a prompt from the queue to its end. Events say what happens and when it is worth asking; what the box
 //! answers when it is asked decides. Without a socket asking is all there is.
 
-use std::{collections::BTreeMap, time::Duration};
+mod asking;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use prost_types::{Struct, Value, value::Kind};
 use serde_json::{json, value::RawValue};
@@ -9,17 +14,15 @@ use serde_json::{json, value::RawValue};
 use super::{
     desk::Desk,
     events::{Heard, Image, Progress},
-    fault,
     feed::{Feed, Next},
     files,
     place::Place,
     plan::Prompt,
-    truth::{self, History, Standing},
+    truth::{Ended, History},
 };
 use crate::{
     backend::{CallError, Event, Sink},
     clock::Time,
-    error::Executed,
 };
 
 /// How often a box is asked while its socket lives: events may be lost all the same.
@@ -30,12 +33,6 @@ const ASK_OFTEN: Duration = Duration::from_secs(1);
 const ASK_NOW: Duration = Duration::from_millis(50);
 /// How long what was said before the end is waited for once the box has the history: it is on its way.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// How often a history is asked for that must be there; then it has been taken away.
-const ASKED_AT_END: u32 = 100;
-/// How long a box may be out of reach before it is given up: one that is restarted is away for a while, and comes back
-/// without the prompt.
-const OUT_OF_REACH: Duration = Duration::from_secs(60);
-
 /// A prompt that is followed.
 pub(super) struct Follow<'a> {
     pub(super) place: &'a Place,
@@ -53,6 +50,8 @@ pub(super) struct Tale {
     started: bool,
     /// It was said that it has ended; so often was the history asked for since.
     ended: Option<u32>,
+    /// How, if that was said.
+    how: Option<Ended>,
     /// The socket was lost on the way.
     pub(super) degraded: bool,
     pub(super) warnings: Vec<String>,
@@ -65,6 +64,12 @@ pub(super) struct Tale {
     position: Option<usize>,
     last_preview: Option<Time>,
     out_of_reach: Option<Time>,
+    /// It was out of reach at some time: it may have restarted unseen.
+    was_out_of_reach: bool,
+    /// It had not begun to run when the box was asked last.
+    pending: bool,
+    /// Nodes whose images were heard that are on the socket only.
+    images: BTreeSet<String>,
     /// The box did not know it when it was asked last.
     absent: bool,
 }
@@ -73,8 +78,8 @@ pub(super) struct Tale {
 #[derive(Debug)]
 pub(super) enum Told {
     Finished(Box<History>),
-    /// It has ended, and the box has no history of it.
-    Unseen,
+    /// It has ended, and the box has no history of it; how, if that was said.
+    Unseen(Option<Ended>),
 }
 
 impl Tale {
@@ -83,6 +88,8 @@ impl Tale {
         let heard_all = self.ended.is_some() || self.degraded;
         let (history, due) = self.finished.take()?;
         if heard_all || now >= due {
+            // A socket that does not say the end has not said all before it either.
+            self.degraded |= !heard_all;
             return Some(history);
         }
         self.finished = Some((history, due));
@@ -101,6 +108,9 @@ impl Follow<'_> {
         let mut next = clock.now();
         loop {
             if let Some(history) = self.tale.over(clock.now()) {
+                if matches!(history.ended, Ended::Success) {
+                    self.check_images().await?;
+                }
                 return Ok(Told::Finished(history));
             }
             let lost = self.tale.degraded;
@@ -113,7 +123,7 @@ impl Follow<'_> {
                 }
                 () = clock.sleep_until(next) => {
                     if self.ask().await? {
-                        return Ok(Told::Unseen);
+                        return Ok(Told::Unseen(self.tale.how.take()));
                     }
                     next = clock.now() + self.pause();
                 }
@@ -124,6 +134,7 @@ impl Follow<'_> {
     fn pause(&self) -> Duration {
         match (self.tale.ended, self.tale.degraded) {
             _ if self.tale.finished.is_some() => LAST_WORDS,
+            _ if self.tale.out_of_reach.is_some() => ASK_OFTEN,
             (None, _) if self.tale.absent => ASK_OFTEN,
             (Some(_), _) => ASK_NOW,
             (None, true) => ASK_OFTEN,
@@ -179,8 +190,9 @@ impl Follow<'_> {
                 self.emit(&json!({ "event": "text", "node": node, "text": [text] }))
                     .await?;
             }
-            Heard::Ended => {
+            Heard::Ended(how) => {
                 self.tale.ended.get_or_insert(0);
+                self.tale.how = self.tale.how.take().or(how);
                 return Ok(true);
             }
         }
@@ -245,10 +257,11 @@ impl Follow<'_> {
 
     /// An image that a node puts out on the socket only.
     async fn image(&mut self, image: Image) -> Result<(), CallError> {
+        let node = image.node.clone().unwrap_or_default();
+        self.tale.images.insert(node.clone());
         if self.sink.streams() {
             return self.bytes("output", image).await;
         }
-        let node = image.node.unwrap_or_default();
         let message =
             format!("node {node} put an image out on the socket, which only ExecuteStream passes on");
         self.warn(message).await
@@ -274,76 +287,13 @@ impl Follow<'_> {
         if !self.sink.streams() {
             return Ok(());
         }
-        files::send(self.sink, Event::Json(event.to_string())).await
-    }
-
-    /// Asks the box; true if the prompt has ended and there will be no history of it.
-    async fn ask(&mut self) -> Result<bool, CallError> {
-        let now = self.place.clock.now();
-        if self.tale.finished.is_some() {
-            return Ok(false);
+        let mut told = event.to_string();
+        if told.len() > files::MAX_TEXT {
+            let about = ["event", "node"].map(|name| event.get(name).cloned().unwrap_or_default());
+            let [kind, node] = about;
+            told = json!({ "event": kind, "node": node, "left_out": true, "bytes": told.len() }).to_string();
         }
-        let standing = match truth::standing(self.desk, self.id).await {
-            Ok(standing) => standing,
-            Err(error) => return self.unreachable(now, &error).map(|()| false),
-        };
-        self.tale.out_of_reach = None;
-        let was_absent = std::mem::replace(&mut self.tale.absent, matches!(standing, Standing::Absent));
-        match standing {
-            Standing::Finished(history) => {
-                self.tale.finished = Some((history, now + LAST_WORDS));
-                Ok(false)
-            }
-            Standing::Running => {
-                self.start().await?;
-                Ok(false)
-            }
-            Standing::Pending(before) => {
-                if self.tale.position.replace(before) != Some(before) {
-                    let told = json!({
-                        "event": "queued", "prompt_id": self.id, "endpoint": &*self.place.name, "position": before,
-                    });
-                    self.emit(&told).await?;
-                }
-                Ok(false)
-            }
-            // Asked once more: a box that restarts may take a moment to end its sockets, which tell one from the other.
-            Standing::Absent if !was_absent && self.tale.ended.is_none() => Ok(false),
-            Standing::Absent => self.absent(),
-        }
-    }
-
-    /// The box is restarted, perhaps.
-    fn unreachable(&mut self, now: Time, error: &CallError) -> Result<(), CallError> {
-        let since = *self.tale.out_of_reach.get_or_insert(now);
-        if now.since(since) < OUT_OF_REACH {
-            return Ok(());
-        }
-        Err(CallError::Lost {
-            message: format!("the box cannot be reached any more: {error}"),
-            executed: Some(Executed::Unknown),
-        })
-    }
-
-    /// The box has neither the prompt nor a history of it.
-    fn absent(&mut self) -> Result<bool, CallError> {
-        if let Some(asked) = &mut self.tale.ended {
-            *asked += 1;
-            return Ok(*asked > ASKED_AT_END);
-        }
-        if self.tale.degraded || self.feed.is_lost() {
-            return Err(CallError::Lost {
-                message: format!("the box has forgotten prompt {}: it has restarted", self.id),
-                executed: Some(Executed::Unknown),
-            });
-        }
-        let executed = if self.tale.started {
-            Executed::Unknown
-        } else {
-            Executed::No
-        };
-        let message = "the prompt was taken out of the box's queue by somebody else";
-        Err(fault::stopped(self.id, message, executed))
+        files::send(self.sink, Event::Json(told)).await
     }
 }
 

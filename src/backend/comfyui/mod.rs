@@ -3,7 +3,7 @@
 //!
 //! A call: [`plan`] reads the operation; [`prompt`] submits a workflow, whose text [`workflow`] leaves as it came, and
 //! [`follow`]s it: the [`socket`]'s task puts what the box says into the [`feed`], and [`truth`] is what the box answers
-//! when it is asked. [`cancel`] stops one prompt and no other; [`place`] knows which may still be on a box. Everything
+//! when it is asked. [`cancel`] stops one prompt and no other; [`leftovers`] knows which may still be on a box. Everything
 //! that is no prompt is [`control`].
 
 mod cancel;
@@ -15,12 +15,16 @@ mod fault;
 mod feed;
 mod files;
 mod follow;
+mod leftovers;
+mod looks;
 mod place;
 mod plan;
 mod prompt;
+mod queue;
 mod raw;
 mod session;
 mod socket;
+mod strange;
 mod tier;
 mod truth;
 mod validate;

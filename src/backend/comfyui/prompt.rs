@@ -1,29 +1,31 @@
 //! `queue_prompt`: files first, then the workflow, then what becomes of it.
 
-use std::{collections::HashSet, sync::Arc};
+mod answer;
+
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::json;
 
+use self::answer::{Document, answer, shortened};
 use super::{
     desk::Desk,
     fault,
     feed::{Feed, Watch},
     files,
     follow::{Follow, Tale, Told},
+    leftovers::Work,
     place::Place,
     plan::{How, Prompt, Wanted},
     session::BoxSession,
-    truth::{self, History, Standing},
+    truth::{self, Ended, History, Standing},
     workflow::{self, Beside},
 };
 use crate::{
-    backend::{CallError, Completion, Event, Output, Sink},
+    backend::{CallError, Completion, Event, Sink},
     error::{Executed, Faults},
 };
 
-/// Nodes of this class put their images out on the socket, and nowhere else.
-const ON_THE_SOCKET: &str = "SaveImageWebsocket";
 /// Prompts that one lease may have on a box at the same time.
 const MOST_AT_ONCE: usize = 100;
 /// Ids are UUIDs, but older boxes take others too.
@@ -34,7 +36,7 @@ const LONGEST_ID: usize = 100;
 struct Accepted {
     prompt_id: String,
     #[serde(default)]
-    node_errors: fault::NodeErrors,
+    node_errors: serde_json::Value,
 }
 
 /// Runs a prompt. If this is dropped, the session has to be settled, which cancels the prompt.
@@ -43,13 +45,10 @@ pub(super) async fn run(
     prompt: Prompt,
     sink: &mut Sink,
 ) -> Result<Completion, CallError> {
-    check(session, &prompt, sink)?;
-    let place = Arc::clone(&session.place);
-    let desk = session.desk().await.map_err(CallError::Dial)?;
-    if prompt.id_given {
-        check_new(&place, desk, &prompt.id).await?;
-    }
-    let workflow = with_files(desk, &prompt).await?;
+    check(&prompt, sink)?;
+    let workflow = prepared(session, &prompt)
+        .await
+        .map_err(fault::before_submission)?;
     let socket = session.socket().await.map_err(CallError::Dial)?;
     let feed = Arc::clone(&socket.feed);
     feed.watch(Some(watch(&prompt, sink.streams())));
@@ -66,44 +65,71 @@ pub(super) async fn run(
         },
     );
     drop(workflow);
-    session.works.push(place.left.begin(&prompt.id));
-    let answer = session.submit(body).await?;
-    if !answer.status.is_success() {
-        let error = fault::of_submission(&answer);
-        if !matches!(error, CallError::Backend(_, Executed::Unknown)) {
-            session.last_gone();
+    let completion = match submitted(session, &prompt.id, body).await {
+        Ok(accepted) => {
+            feed.rename(&accepted.prompt_id);
+            taken(session, &prompt, accepted, (&feed, sink)).await
         }
-        return Err(error);
-    }
-    let accepted: Accepted = answer.json()?;
-    check_name(&accepted.prompt_id)?;
-    session.rename(&accepted.prompt_id);
-    feed.rename(&accepted.prompt_id);
-    let completion = taken(session, &prompt, accepted, (&feed, sink)).await;
+        Err(error) => Err(error),
+    };
     feed.watch(None);
     completion
 }
 
-/// What cannot be known from the operation alone.
-fn check(session: &BoxSession, prompt: &Prompt, sink: &Sink) -> Result<(), CallError> {
-    let mut faults = Faults::default();
-    if !sink.streams() && prompt.wanted.how == How::Bytes {
-        faults.add(
-            "params.outputs",
-            "`bytes` come in a stream only: use ExecuteStream, or `view`",
-        );
+/// What comes before the submission: the workflow as it is to be sent.
+async fn prepared(session: &mut BoxSession, prompt: &Prompt) -> Result<String, CallError> {
+    if session.works.len() >= MOST_AT_ONCE {
+        session.forget_gone().await?;
     }
     if session.works.len() >= MOST_AT_ONCE {
-        faults.add(
-            "params.detach",
-            format!("has left {MOST_AT_ONCE} prompts at the box already"),
-        );
+        let message = format!("has left {MOST_AT_ONCE} prompts at the box that wait or run yet");
+        return Err(CallError::Invalid(Faults::one("params.detach", message)));
     }
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(CallError::Invalid(faults))
+    let place = Arc::clone(&session.place);
+    let desk = session.desk().await.map_err(CallError::Dial)?;
+    if prompt.id_given {
+        check_new(&place, desk, &prompt.id).await?;
     }
+    with_files(desk, prompt).await
+}
+
+/// Hands a prompt to the box.
+async fn submitted(session: &mut BoxSession, id: &str, body: String) -> Result<Accepted, CallError> {
+    let work = Work::begin(&session.place, id);
+    session.works.push(work);
+    let answer = session.submit(body).await?;
+    if !answer.status.is_success() {
+        return Err(refused(session, fault::of_submission(&answer), id).await);
+    }
+    let accepted: Accepted = answer.json()?;
+    check_name(&accepted.prompt_id)?;
+    session.rename(&accepted.prompt_id);
+    Ok(accepted)
+}
+
+/// After some refusals the box may have taken the prompt all the same, and then it must not run on.
+async fn refused(session: &mut BoxSession, error: CallError, id: &str) -> CallError {
+    if !matches!(error, CallError::Backend(_, Executed::Unknown)) {
+        session.last_gone();
+        return fault::of_prompt(error, id);
+    }
+    match session.cancel_soon().await {
+        Ok(()) => fault::of_prompt(error, id),
+        // The session has to be settled, which cancels it.
+        Err(lost) => CallError::Broken {
+            message: format!("{error}; and what has become of prompt {id} is not known: {lost}"),
+            executed: Some(Executed::Unknown),
+        },
+    }
+}
+
+/// What cannot be known from the operation alone.
+fn check(prompt: &Prompt, sink: &Sink) -> Result<(), CallError> {
+    if sink.streams() || prompt.wanted.how != How::Bytes {
+        return Ok(());
+    }
+    let message = "`bytes` come in a stream only: use ExecuteStream, or `view`";
+    Err(CallError::Invalid(Faults::one("params.outputs", message)))
 }
 
 /// Boxes take an id twice, and forget the first one's history over it.
@@ -140,10 +166,9 @@ async fn with_files(desk: &mut Desk, prompt: &Prompt) -> Result<String, CallErro
 }
 
 fn watch(prompt: &Prompt, streams: bool) -> Watch {
-    let finals = prompt.classes.iter().filter(|(_, class)| *class == ON_THE_SOCKET);
     Watch {
         prompt: prompt.id.clone(),
-        finals: finals.map(|(node, _)| node.clone()).collect::<HashSet<_>>(),
+        finals: prompt.on_the_socket().map(str::to_owned).collect(),
         previews: streams && prompt.preview_fps > 0.0,
         current: None,
     }
@@ -158,7 +183,7 @@ async fn taken(
 ) -> Result<Completion, CallError> {
     let (id, place) = (accepted.prompt_id, Arc::clone(&session.place));
     let mut tale = Tale::default();
-    for (field, message) in fault::node_errors(accepted.node_errors) {
+    for (field, message) in fault::node_errors(&accepted.node_errors) {
         tale.warnings.push(format!("{field}: {message}"));
     }
     if prompt.detach {
@@ -179,19 +204,24 @@ async fn taken(
     };
     let told = follow.until_it_ends().await;
     let tale = follow.tale;
-    let finished = match told {
+    let (finished, failed) = match told {
         Ok(Told::Finished(history)) => {
-            finish(desk, (&place, &id), (&history, &prompt.wanted), &tale, sink).await
+            let failed = !matches!(history.ended, Ended::Success);
+            let about = (&*place, id.as_str());
+            let finished = finish(desk, about, (&history, &prompt.wanted), &tale, sink).await;
+            (finished, failed)
         }
-        Ok(Told::Unseen) => unseen(&place, &id, &tale, sink).await,
+        Ok(Told::Unseen(how)) => (unseen((&place, &id), how, &tale, sink).await, false),
         Err(error) => {
             if matches!(error, CallError::Backend(..)) {
                 session.last_gone();
             }
-            return Err(error);
+            return Err(fault::of_prompt(error, &id));
         }
     };
-    if prompt.delete_history {
+    // Not what the caller has not been given, who may still fetch it.
+    let told = finished.is_ok() || failed && matches!(finished, Err(CallError::Backend(..)));
+    if prompt.delete_history && told {
         let named = serde_json::Value::from(id.as_str());
         // The prompt is done, and that is what the caller has to know.
         desk.post("/history", format!(r#"{{"delete":[{named}]}}"#))
@@ -199,7 +229,7 @@ async fn taken(
             .ok();
     }
     session.last_gone();
-    finished
+    finished.map_err(|error| fault::of_prompt(error, &id))
 }
 
 /// The answer to who does not wait.
@@ -210,8 +240,20 @@ async fn detached(place: &Place, id: &str, tale: &Tale, sink: &mut Sink) -> Resu
     answer(sink, "detached", told.to_string()).await
 }
 
-/// A prompt that has ended well, but whose history the box does not give: what its nodes said on the socket is all.
-async fn unseen(place: &Place, id: &str, tale: &Tale, sink: &mut Sink) -> Result<Completion, CallError> {
+/// A prompt whose history the box does not give: what was said on the socket is all.
+async fn unseen(
+    about: (&Place, &str),
+    how: Option<Ended>,
+    tale: &Tale,
+    sink: &mut Sink,
+) -> Result<Completion, CallError> {
+    let Some(how) = how else {
+        return Err(CallError::Broken {
+            message: format!("prompt {} has ended, and the box has no history of it", about.1),
+            executed: Some(Executed::Unknown),
+        });
+    };
+    failure(&how, about.1, sink).await?;
     let mut outputs = String::from("{");
     for (node, output) in &tale.outputs {
         let comma = if outputs.len() > 1 { "," } else { "" };
@@ -221,19 +263,25 @@ async fn unseen(place: &Place, id: &str, tale: &Tale, sink: &mut Sink) -> Result
         ));
     }
     outputs.push('}');
-    let told = document((place, id), &outputs, &[], tale, None);
-    answer(sink, "done", told).await
+    let told = Document {
+        about,
+        files: &[],
+        tale,
+        outputs: Some(&outputs),
+        history: None,
+    };
+    answer(sink, "done", told.fitting()?).await
 }
 
 /// Gives what a finished prompt has put out.
 pub(super) async fn finish(
     desk: &mut Desk,
-    (place, id): (&Place, &str),
+    about: (&Place, &str),
     (history, wanted): (&History, &Wanted),
     tale: &Tale,
     sink: &mut Sink,
 ) -> Result<Completion, CallError> {
-    failure(history, id, sink).await?;
+    failure(&history.ended, about.1, sink).await?;
     let found = files::listed(&history.outputs, wanted);
     if sink.streams() {
         for file in &found {
@@ -247,23 +295,31 @@ pub(super) async fn finish(
         }
     }
     let entry = (wanted.how == How::History).then(|| history.entry.get());
-    let told = document((place, id), history.outputs.get(), &found, tale, entry);
-    answer(sink, "done", told).await
+    let told = Document {
+        about,
+        files: &found,
+        tale,
+        outputs: Some(history.outputs.get()),
+        history: entry,
+    };
+    answer(sink, "done", told.fitting()?).await
 }
 
-/// Fails with what the history says of a prompt that did not end well.
-async fn failure(history: &History, id: &str, sink: &mut Sink) -> Result<(), CallError> {
-    match &history.ended {
-        truth::Ended::Success => Ok(()),
-        truth::Ended::Failed(data) => {
+/// Fails with what the box says of a prompt that did not end well.
+async fn failure(ended: &Ended, id: &str, sink: &mut Sink) -> Result<(), CallError> {
+    match ended {
+        Ended::Success => Ok(()),
+        Ended::Failed(data) => {
             if sink.streams() {
-                let data = data.as_ref().map_or("null", |data| data.get());
+                let data = data
+                    .as_ref()
+                    .map_or_else(|| "null".to_owned(), |data| shortened(data.get()));
                 let event = format!(r#"{{"event":"error","prompt_id":"{id}","error":{data}}}"#);
                 files::send(sink, Event::Json(event)).await?;
             }
             Err(fault::of_run(data.as_deref(), id))
         }
-        truth::Ended::Interrupted => {
+        Ended::Interrupted => {
             if sink.streams() {
                 let event = json!({ "event": "cancelled", "prompt_id": id });
                 files::send(sink, Event::Json(event.to_string())).await?;
@@ -272,41 +328,4 @@ async fn failure(history: &History, id: &str, sink: &mut Sink) -> Result<(), Cal
             Err(fault::stopped(id, message, Executed::Yes))
         }
     }
-}
-
-/// The answer's text. Outputs keep their bytes.
-fn document(
-    (place, id): (&Place, &str),
-    outputs: &str,
-    found: &[files::Found],
-    tale: &Tale,
-    entry: Option<&str>,
-) -> String {
-    let files: Vec<_> = found.iter().map(files::Found::json).collect();
-    let name = serde_json::Value::from(&*place.name);
-    let (files, warnings) = (json!(files), json!(tale.warnings));
-    let mut told = format!(
-        r#"{{"prompt_id":"{id}","endpoint":{name},"status":"success","files":{files},"warnings":{warnings},"outputs":{outputs}"#
-    );
-    if tale.degraded {
-        told.push_str(r#","degraded":true"#);
-    }
-    if let Some(entry) = entry {
-        told.push_str(&format!(r#","history":{entry}"#));
-    }
-    told.push('}');
-    told
-}
-
-/// The last event of a stream, or the whole of an answer.
-async fn answer(sink: &mut Sink, event: &str, told: String) -> Result<Completion, CallError> {
-    if !sink.streams() {
-        return Ok(Completion {
-            output: Output::Json(told),
-            ..Completion::default()
-        });
-    }
-    let rest = told.strip_prefix('{').unwrap_or_default();
-    files::send(sink, Event::Json(format!(r#"{{"event":"{event}",{rest}"#))).await?;
-    Ok(Completion::default())
 }

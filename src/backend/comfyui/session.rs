@@ -1,7 +1,7 @@
 //! One slot on a box: HTTP for what is asked and sent, a socket for events, and the prompts that are on the box on its
 //! account.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
@@ -10,7 +10,8 @@ use super::{
     cancel, control,
     definition::Boxes,
     desk::{Answer, Desk},
-    place::{ASK_EVERY, Place, Work},
+    leftovers::Work,
+    place::{ASK_EVERY, Place},
     plan::Plan,
     prompt,
     socket::Socket,
@@ -19,6 +20,9 @@ use super::{
 use crate::backend::{
     CallError, Cleanliness, Completion, DialError, Fence, Operation, Session, SessionLost, Sink, http::Grip,
 };
+
+/// How long a call waits for a prompt to be gone that the box should not have taken.
+const SOON: Duration = Duration::from_secs(5);
 
 /// A slot on a box, or a session beside the slots, which has no socket.
 pub(super) struct BoxSession {
@@ -73,11 +77,11 @@ impl BoxSession {
     ) -> Result<Self, DialError> {
         let place = boxes.place(&endpoint).map(Arc::clone);
         let place = place.ok_or_else(|| DialError::permanent("the pool has no endpoint"))?;
-        let client = place.service.dial(Arc::clone(&fence)).await?;
+        let desk = place.desk(Arc::clone(&fence)).await?;
         Ok(Self {
             place,
             fence,
-            desk: Some(Desk::new(client)),
+            desk: Some(desk),
             sending: None,
             socket: None,
             works: Vec::new(),
@@ -88,8 +92,7 @@ impl BoxSession {
     /// The HTTP connection, a new one if it went with a call that was cut off.
     pub(super) async fn desk(&mut self) -> Result<&mut Desk, DialError> {
         if self.desk.is_none() {
-            let client = self.place.service.dial(Arc::clone(&self.fence)).await?;
-            self.desk = Some(Desk::new(client));
+            self.desk = Some(self.place.desk(Arc::clone(&self.fence)).await?);
         }
         self.desk
             .as_mut()
@@ -151,7 +154,7 @@ impl BoxSession {
             self.works.push(work);
             return;
         }
-        let mut renamed = self.place.left.begin(id);
+        let mut renamed = Work::begin(&self.place, id);
         renamed.detached = work.detached;
         work.gone();
         self.works.push(renamed);
@@ -201,17 +204,33 @@ impl BoxSession {
         Ok(())
     }
 
+    /// As [`BoxSession::cancel_all`], in the middle of a call.
+    pub(super) async fn cancel_soon(&mut self) -> Result<(), SessionLost> {
+        let clock = self.place.clock.clone();
+        tokio::select! {
+            biased;
+            cancelled = self.cancel_all() => cancelled,
+            () = clock.sleep_until(clock.now() + SOON) => Err(lost("the box still has it")),
+        }
+    }
+
+    /// Forgets the prompts that the box does not have any more.
+    pub(super) async fn forget_gone(&mut self) -> Result<(), CallError> {
+        let desk = self.desk().await.map_err(CallError::Dial)?;
+        let queue = truth::queue(desk).await?;
+        let (there, gone) = std::mem::take(&mut self.works)
+            .into_iter()
+            .partition(|work| queue.has(work.id()));
+        self.works = there;
+        gone.into_iter().for_each(Work::gone);
+        Ok(())
+    }
+
     /// As [`BoxSession::settled`], and returns when what runs on has come to its end too: until then the slot is taken.
     async fn made_clean(&mut self) -> Result<(), SessionLost> {
         self.settled().await?;
         while !self.works.is_empty() {
-            let desk = self.desk().await.map_err(lost)?;
-            let queue = truth::queue(desk).await.map_err(lost)?;
-            let (there, gone) = std::mem::take(&mut self.works)
-                .into_iter()
-                .partition(|work| queue.has(work.id()));
-            self.works = there;
-            gone.into_iter().for_each(Work::gone);
+            self.forget_gone().await.map_err(lost)?;
             if !self.works.is_empty() {
                 let clock = &self.place.clock;
                 clock.sleep_until(clock.now() + ASK_EVERY).await;

@@ -3,7 +3,7 @@
 
 use super::plan::{Control, Plan};
 
-/// Waits for prompts at one box. They share their questions, so many cost it little ([`super::truth::Looks`]); beyond
+/// Waits for prompts at one box. They share their questions, so many cost it little ([`super::looks::Looks`]); beyond
 /// it they take turns.
 const WAITS: u32 = 64;
 /// Files and documents on their way at one box, as fast as their callers take them: each costs it a connection and the

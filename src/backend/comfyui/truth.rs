@@ -1,34 +1,13 @@
 //! What a box says of a prompt when it is asked: its history and its queue are the truth, events are hints.
 
-use std::{sync::Arc, time::Duration};
-
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::desk::Desk;
-use crate::{
-    backend::CallError,
-    clock::{Clock, Time},
+use super::{
+    desk::Desk,
+    queue::{Queue, Reader},
 };
-
-/// How often a box is asked for its queue on behalf of all who wait for prompts there.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// A box's queue.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    pub(super) running: Vec<Item>,
-    pub(super) pending: Vec<Item>,
-}
-
-/// A prompt in the queue.
-#[derive(Debug)]
-pub(super) struct Item {
-    /// The lower, the sooner.
-    number: f64,
-    pub(super) id: String,
-}
+use crate::backend::CallError;
 
 /// A finished prompt.
 #[derive(Debug)]
@@ -59,81 +38,13 @@ pub(super) enum Standing {
     Absent,
 }
 
-#[derive(Deserialize)]
-struct Wire {
-    #[serde(default)]
-    queue_running: Vec<WireItem>,
-    #[serde(default)]
-    queue_pending: Vec<WireItem>,
-}
-
-/// `[number, id, workflow, extra data, outputs, …]`
-struct WireItem(Item);
-
-impl<'de> Deserialize<'de> for WireItem {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Parts;
-        impl<'de> serde::de::Visitor<'de> for Parts {
-            type Value = WireItem;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list that begins with a number and an id")
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut parts: A) -> Result<WireItem, A::Error> {
-                let missing = || serde::de::Error::custom("an item of the queue is too short");
-                let number = parts.next_element()?.ok_or_else(missing)?;
-                let id = parts.next_element()?.ok_or_else(missing)?;
-                while parts.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                Ok(WireItem(Item { number, id }))
-            }
-        }
-        deserializer.deserialize_seq(Parts)
-    }
-}
-
-impl Queue {
-    /// Whether a prompt is in it, running or not.
-    pub(super) fn has(&self, id: &str) -> bool {
-        self.is_running(id) || self.is_pending(id)
-    }
-
-    pub(super) fn is_running(&self, id: &str) -> bool {
-        self.running.iter().any(|item| item.id == id)
-    }
-
-    pub(super) fn is_pending(&self, id: &str) -> bool {
-        self.pending.iter().any(|item| item.id == id)
-    }
-
-    /// Where a prompt stands that is in it.
-    fn standing(&self, id: &str) -> Option<Standing> {
-        if self.is_running(id) {
-            return Some(Standing::Running);
-        }
-        self.before(id).map(Standing::Pending)
-    }
-
-    /// How many come before a prompt that waits.
-    fn before(&self, id: &str) -> Option<usize> {
-        let own = self.pending.iter().find(|item| item.id == id)?;
-        let sooner = self.pending.iter().filter(|item| item.number < own.number);
-        Some(self.running.len() + sooner.count())
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.running.len() + self.pending.len()
-    }
-}
-
-/// The box's queue. Everything waiting is in it with its whole workflow, so it is not asked for often.
+/// The box's queue. Everything waiting is in it with its whole workflow, so it is not asked for often, and not kept.
 pub(super) async fn queue(desk: &mut Desk) -> Result<Queue, CallError> {
-    let wire: Wire = desk.read("/queue").await?;
-    let items = |list: Vec<WireItem>| list.into_iter().map(|item| item.0).collect();
-    Ok(Queue {
-        running: items(wire.queue_running),
-        pending: items(wire.queue_pending),
+    let mut told = Reader::default();
+    desk.read_in_parts("/queue", &mut |part| told.read(part)).await?;
+    told.end().ok_or_else(|| CallError::Broken {
+        message: "the box's queue is not what it should be".to_owned(),
+        executed: None,
     })
 }
 
@@ -213,85 +124,4 @@ pub(super) async fn standing(desk: &mut Desk, id: &str) -> Result<Standing, Call
         Some(history) => Standing::Finished(history),
         None => Standing::Absent,
     })
-}
-
-/// A box's queue as it was a moment ago, for all who wait for prompts there: one of them asks, and the others hear it.
-#[derive(Debug, Default)]
-pub(super) struct Looks(Mutex<Look>);
-
-#[derive(Debug, Default)]
-struct Look {
-    /// When somebody asked last: if no answer comes, it is another's turn after a while.
-    asked: Option<Time>,
-    told: Option<(Time, Arc<Queue>)>,
-}
-
-/// What one who waits has to do.
-#[derive(Debug)]
-enum Turn {
-    /// Nothing: the queue is known.
-    Told(Arc<Queue>),
-    /// To ask.
-    Ask,
-    /// To come back: somebody else is asking.
-    Wait,
-}
-
-impl Looks {
-    /// Where a prompt stands that stood as `before` a moment ago.
-    pub(super) async fn standing(
-        &self,
-        (clock, desk): (&Clock, &mut Desk),
-        id: &str,
-        before: Standing,
-    ) -> Result<Standing, CallError> {
-        let queue = match self.turn(clock.now()) {
-            Turn::Wait => return Ok(before),
-            Turn::Told(queue) => queue,
-            Turn::Ask => {
-                let queue = Arc::new(queue(desk).await?);
-                self.0.lock().told = Some((clock.now(), Arc::clone(&queue)));
-                queue
-            }
-        };
-        match queue.standing(id) {
-            Some(standing) => Ok(standing),
-            None => standing(desk, id).await,
-        }
-    }
-
-    fn turn(&self, now: Time) -> Turn {
-        let mut look = self.0.lock();
-        let fresh = |at: Time| now.since(at) < LOOK_EVERY;
-        if let Some((_, queue)) = look.told.as_ref().filter(|(at, _)| fresh(*at)) {
-            return Turn::Told(Arc::clone(queue));
-        }
-        if look.asked.is_some_and(fresh) {
-            return Turn::Wait;
-        }
-        look.asked = Some(now);
-        Turn::Ask
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn one_of_those_who_wait_asks_for_all_of_them() {
-        let (looks, clock) = (Looks::default(), Clock::tokio());
-        assert!(matches!(looks.turn(clock.now()), Turn::Ask));
-        assert!(matches!(looks.turn(clock.now()), Turn::Wait));
-        looks.0.lock().told = Some((clock.now(), Arc::default()));
-        assert!(matches!(looks.turn(clock.now()), Turn::Told(_)));
-        tokio::time::advance(LOOK_EVERY).await;
-        assert!(matches!(looks.turn(clock.now()), Turn::Ask));
-        assert!(matches!(looks.turn(clock.now()), Turn::Wait), "it is old");
-        tokio::time::advance(LOOK_EVERY).await;
-        assert!(
-            matches!(looks.turn(clock.now()), Turn::Ask),
-            "the other got no answer"
-        );
-    }
 }

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::desk::{self, Desk};
+use super::{
+    desk::{self, Desk},
+    workflow::ATTACHED,
+};
 use crate::backend::CallError;
 
 /// Faults that are told, at most.
@@ -17,15 +20,15 @@ const MOST_FAULTS: usize = 100;
 #[serde(default)]
 struct Class {
     input: Inputs,
-    output: Vec<Value>,
+    output: Option<Vec<Value>>,
     output_node: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Inputs {
-    required: BTreeMap<String, Vec<Value>>,
-    optional: BTreeMap<String, Vec<Value>>,
+    required: Option<BTreeMap<String, Value>>,
+    optional: Option<BTreeMap<String, Value>>,
 }
 
 /// A node of a workflow.
@@ -44,9 +47,12 @@ struct Fault {
     message: String,
 }
 
+/// Classes that the box has; nothing of one whose description is not understood.
+type Classes = HashMap<String, Option<Class>>;
+
 struct Check<'a> {
     nodes: &'a BTreeMap<String, Node>,
-    classes: &'a HashMap<String, Class>,
+    classes: &'a Classes,
     faults: Vec<Fault>,
 }
 
@@ -81,7 +87,7 @@ pub(super) async fn faults(desk: &mut Desk, workflow: &RawValue) -> Result<Vec<V
 }
 
 /// What the box tells of one class; nothing if it does not have it.
-async fn class(desk: &mut Desk, name: &str) -> Result<Option<Class>, CallError> {
+async fn class(desk: &mut Desk, name: &str) -> Result<Option<Option<Class>>, CallError> {
     let mut path = "/object_info/".to_owned();
     desk::encode(name, &mut path);
     let answer = desk.get(&path).await?;
@@ -91,19 +97,19 @@ async fn class(desk: &mut Desk, name: &str) -> Result<Option<Class>, CallError> 
     if !answer.status.is_success() {
         return Err(super::fault::of_answer(&answer));
     }
-    let mut found: HashMap<String, Class> = answer.json()?;
-    Ok(found.remove(name))
+    let mut found: HashMap<String, Value> = answer.json()?;
+    let described = found.remove(name);
+    Ok(described.map(|class| serde_json::from_value(class).ok()))
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
     fn whole(&mut self) {
-        let mut has_output = false;
+        let needed = self.needed();
+        let has_output = !needed.is_empty();
         for (id, node) in self.nodes {
             match self.classes.get(&node.class_type) {
-                Some(class) => {
-                    has_output |= class.output_node;
-                    self.node(id, node, class);
-                }
+                Some(Some(class)) if needed.contains(id.as_str()) => self.node(id, node, class),
+                Some(_) => {}
                 None => self.add(
                     format!("{id}.class_type"),
                     "missing_node_type",
@@ -121,10 +127,34 @@ impl Check<'_> {
         }
     }
 
+    /// The nodes that put something out, and those that they need: a box looks at no other's inputs. What is not
+    /// understood may put something out.
+    fn needed(&self) -> BTreeSet<&'a str> {
+        let (nodes, classes) = (self.nodes, self.classes);
+        let mut needed = BTreeSet::new();
+        let puts_out = |node: &Node| {
+            let class = classes.get(&node.class_type);
+            class.is_some_and(|class| class.as_ref().is_none_or(|class| class.output_node))
+        };
+        let ends = nodes.iter().filter(|(_, node)| puts_out(node));
+        let mut open: Vec<&str> = ends.map(|(id, _)| id.as_str()).collect();
+        while let Some(id) = open.pop() {
+            if !needed.insert(id) {
+                continue;
+            }
+            let inputs = nodes.get(id).into_iter().flat_map(|node| node.inputs.values());
+            let links = inputs.filter_map(|given| given.get(0)?.as_str());
+            open.extend(links.filter(|from| nodes.contains_key(*from)));
+        }
+        needed
+    }
+
     fn node(&mut self, id: &str, node: &Node, class: &Class) {
-        for (name, wanted) in &class.input.required {
+        for (name, wanted) in class.input.required.iter().flatten() {
             match node.inputs.get(name) {
                 Some(given) => self.input(format!("{id}.inputs.{name}"), wanted, given),
+                // What is given goes by names of its own then.
+                None if is_dynamic(wanted.get(0)) => {}
                 None => self.add(
                     format!("{id}.inputs.{name}"),
                     "required_input_missing",
@@ -132,18 +162,19 @@ impl Check<'_> {
                 ),
             }
         }
-        for (name, wanted) in &class.input.optional {
+        for (name, wanted) in class.input.optional.iter().flatten() {
             if let Some(given) = node.inputs.get(name) {
                 self.input(format!("{id}.inputs.{name}"), wanted, given);
             }
         }
     }
 
-    fn input(&mut self, field: String, wanted: &[Value], given: &Value) {
-        let (kind, about) = (wanted.first().unwrap_or(&Value::Null), wanted.get(1));
+    fn input(&mut self, field: String, wanted: &Value, given: &Value) {
+        let (kind, about) = (wanted.get(0), wanted.get(1));
+        let (kind, about) = (kind.unwrap_or(&Value::Null), about.unwrap_or(&Value::Null));
         match given.as_array() {
             Some(link) => self.link(field, kind, link),
-            None => self.value(field, kind, about.unwrap_or(&Value::Null), given),
+            None => self.value(field, kind, about, given),
         }
     }
 
@@ -158,13 +189,14 @@ impl Check<'_> {
         let Some(node) = self.nodes.get(from) else {
             return self.add(field, "bad_linked_input", format!("there is no node {from}"));
         };
-        let Some(class) = self.classes.get(&node.class_type) else {
-            // It is told already.
+        let Some(Some(class)) = self.classes.get(&node.class_type) else {
+            // It is told already, or nothing is known of it.
             return;
         };
+        let outputs = class.output.as_deref().unwrap_or_default();
         let output = usize::try_from(number)
             .ok()
-            .and_then(|number| class.output.get(number));
+            .and_then(|number| outputs.get(number));
         match output {
             None => self.add(
                 field,
@@ -183,7 +215,7 @@ impl Check<'_> {
     fn value(&mut self, field: String, kind: &Value, about: &Value, given: &Value) {
         let options = kind.as_array().or_else(|| about.get("options")?.as_array());
         if let Some(options) = options {
-            if !options.contains(given) {
+            if !options.contains(given) && !is_file(about, given) {
                 self.add(
                     field,
                     "value_not_in_list",
@@ -226,14 +258,33 @@ impl Check<'_> {
     }
 }
 
+/// Types of nodes that say themselves what fits, and of how much.
+const DYNAMIC: &str = "COMFY_";
+
+fn is_dynamic(kind: Option<&Value>) -> bool {
+    let kind = kind.and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.starts_with(DYNAMIC))
+}
+
 /// Whether an output can go into an input; some take several types, some any.
 fn fits(output: &Value, input: &Value) -> bool {
     let (Some(output), Some(input)) = (output.as_str(), input.as_str()) else {
         return true;
     };
-    let any = |types: &str| types.split(',').any(|name| name.trim() == "*");
+    let any = |types: &str| {
+        let mut names = types.split(',').map(str::trim);
+        names.any(|name| name == "*" || name.starts_with(DYNAMIC))
+    };
     let takes = |name: &str| input.split(',').any(|other| other.trim() == name.trim());
     any(output) || any(input) || output.split(',').all(takes)
+}
+
+/// Whether an input names a file, which its node looks for itself: the choices are only those that were there before.
+fn is_file(about: &Value, given: &Value) -> bool {
+    let is_upload =
+        |(name, value): (&String, &Value)| name.ends_with("_upload") && *value == Value::Bool(true);
+    let is_attached = given.as_str().is_some_and(|text| text.starts_with(ATTACHED));
+    is_attached || about.as_object().into_iter().flatten().any(is_upload)
 }
 
 fn is_number(given: &Value) -> bool {
@@ -244,124 +295,4 @@ fn is_number(given: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(workflow: &Value) -> Vec<(String, &'static str)> {
-        let info = json!({
-            "Make": {
-                "input": {
-                    "required": { "width": ["INT", { "min": 1, "max": 64 }], "how": [["fast", "slow"]] },
-                    "optional": { "text": ["STRING"], "mode": ["COMBO", { "options": ["a"] }], "by": ["IMAGE,MASK"] },
-                },
-                "output": ["IMAGE", "LATENT"],
-            },
-            "Save": { "input": { "required": { "images": ["IMAGE"] } }, "output": [], "output_node": true },
-        });
-        let classes: HashMap<String, Class> = serde_json::from_value(info).unwrap();
-        let nodes: BTreeMap<String, Node> = serde_json::from_value(workflow.clone()).unwrap();
-        let mut check = Check {
-            nodes: &nodes,
-            classes: &classes,
-            faults: Vec::new(),
-        };
-        check.whole();
-        let faults = check.faults.into_iter();
-        faults.map(|fault| (fault.field, fault.kind)).collect()
-    }
-
-    fn right() -> Value {
-        json!({
-            "1": { "class_type": "Make", "inputs": { "width": 64, "how": "fast", "text": "x", "mode": "a" } },
-            "2": { "class_type": "Save", "inputs": { "images": ["1", 0] } },
-        })
-    }
-
-    #[test]
-    fn what_a_box_would_take_has_no_faults() {
-        assert_eq!(told(&right()), []);
-    }
-
-    #[test]
-    fn each_fault_is_told_with_its_field_and_the_boxes_word_for_it() {
-        let cases = [
-            (
-                "/1/class_type",
-                json!("Nope"),
-                "1.class_type",
-                "missing_node_type",
-            ),
-            (
-                "/1/inputs/width",
-                json!(0),
-                "1.inputs.width",
-                "value_smaller_than_min",
-            ),
-            (
-                "/1/inputs/width",
-                json!(65),
-                "1.inputs.width",
-                "value_bigger_than_max",
-            ),
-            (
-                "/1/inputs/width",
-                json!("x"),
-                "1.inputs.width",
-                "invalid_input_type",
-            ),
-            (
-                "/1/inputs/how",
-                json!("soon"),
-                "1.inputs.how",
-                "value_not_in_list",
-            ),
-            ("/1/inputs/mode", json!("b"), "1.inputs.mode", "value_not_in_list"),
-            (
-                "/1/inputs",
-                json!({ "width": 1 }),
-                "1.inputs.how",
-                "required_input_missing",
-            ),
-            (
-                "/2/inputs/images",
-                json!(["1"]),
-                "2.inputs.images",
-                "bad_linked_input",
-            ),
-            (
-                "/2/inputs/images",
-                json!(["7", 0]),
-                "2.inputs.images",
-                "bad_linked_input",
-            ),
-            (
-                "/2/inputs/images",
-                json!(["1", 2]),
-                "2.inputs.images",
-                "bad_linked_input",
-            ),
-            (
-                "/2/inputs/images",
-                json!(["1", 1]),
-                "2.inputs.images",
-                "return_type_mismatch",
-            ),
-        ];
-        for (at, value, field, kind) in cases {
-            let mut workflow = right();
-            *workflow.pointer_mut(at).unwrap() = value;
-            let found = told(&workflow);
-            assert_eq!(found[0], (format!("params.workflow.{field}"), kind), "{at}");
-        }
-    }
-
-    #[test]
-    fn workflow_without_outputs_is_told_as_a_whole() {
-        let mut silent = right();
-        silent.as_object_mut().unwrap().remove("2");
-        assert_eq!(
-            told(&silent),
-            [("params.workflow".to_owned(), "prompt_no_outputs")]
-        );
-    }
-}
+mod tests;

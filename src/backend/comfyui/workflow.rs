@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 /// What a string of the workflow begins with that stands for an attached file.
-const ATTACHED: &str = "attachment:";
+pub(super) const ATTACHED: &str = "attachment:";
 
 /// The class of each node.
 pub(super) type Classes = HashMap<String, String>;

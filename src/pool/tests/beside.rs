@@ -105,7 +105,7 @@ async fn fences_rise_over_a_pool_and_its_sessions_beside() {
     let (pool, clock) = pool(&own, &[&beside]);
     let mut numbers = Vec::new();
     for _ in 0..3 {
-        for beside in [false, true, true] {
+        for beside in [0, 1, 1] {
             let request = Request {
                 beside,
                 ..within(&clock, SECOND)
@@ -127,23 +127,23 @@ async fn fences_rise_over_a_pool_and_its_sessions_beside() {
 async fn who_waits_for_a_session_beside_is_listed_in_the_order_of_all() {
     let (own, beside) = (Script::new(), Script::new());
     let (pool, clock) = pool(&own, &[&beside]);
-    let ask = |beside: bool, priority, name: &str| Request {
+    let ask = |beside: u8, priority, name: &str| Request {
         beside,
         priority,
         client: Some(Arc::from(name)),
         ..within(&clock, SECOND * 30)
     };
     let mut held = Vec::new();
-    for beside in [false, true, true, true, true] {
+    for beside in [0, 1, 1, 1, 1] {
         let request = ask(beside, Priority::Normal, "holder");
         held.push(pool.acquire(request).await.expect("granted"));
     }
     let mut waiting = Vec::new();
     for request in [
-        ask(false, Priority::Normal, "second"),
-        ask(true, Priority::Normal, "third"),
-        ask(true, Priority::High, "first"),
-        ask(false, Priority::Low, "fourth"),
+        ask(0, Priority::Normal, "second"),
+        ask(1, Priority::Normal, "third"),
+        ask(1, Priority::High, "first"),
+        ask(0, Priority::Low, "fourth"),
     ] {
         waiting.push(tokio::spawn(pool.acquire(request)));
         tokio::time::sleep(SECOND).await;

@@ -1,6 +1,7 @@
 //! A prompt is cancelled, and no other; and its slot is nobody's before it is gone.
 
 use serde_json::json;
+use sublet::proto::DeletePoolRequest;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -244,4 +245,47 @@ async fn a_submission_that_was_handed_over_is_cancelled_when_its_answer_has_come
         assert!(state.ended.iter().all(|(_, how)| how == "success") || state.ended[0].1 == "interrupted");
         assert_eq!(state.remaining(), 0);
     });
+}
+
+#[tokio::test]
+async fn a_prompt_left_on_a_box_outlives_the_pool_that_left_it() {
+    let mut stage = Stage::changed(1, impatient).await;
+    let deaf = json!({ "workflow": only("Deaf", json!({})) });
+    let mut stream = stage.stream(&deaf).await;
+    let id = stream.until("started").await["prompt_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    drop(stream);
+    stage.peer().until(|state| state.interrupted).await;
+    let mut pools = pools(&stage.app.address);
+    let delete = DeletePoolRequest {
+        name: "art".to_owned(),
+        force: true,
+        ..DeletePoolRequest::default()
+    };
+    pools.delete_pool(delete).await.unwrap();
+    // The same box, by another spelling.
+    let mut spec = definition(&stage.boxes);
+    spec.endpoints[0].address = format!("http://{}/", stage.peer().address());
+    create(&stage.app.address, "art", spec).await;
+    let asked = stage.peer().look(|state| state.requests.len());
+    let next = begin(&stage, &json!({ "workflow": saves() }));
+    stage
+        .peer()
+        .until(|state| {
+            state.requests[asked..]
+                .iter()
+                .filter(|line| *line == "GET /queue")
+                .count()
+                > 8
+        })
+        .await;
+    stage
+        .peer()
+        .look(|state| assert_eq!(state.began, [id.as_str()], "the slot is taken"));
+    assert!(!next.is_finished());
+    assert_eq!(stage.peer().look(|state| state.submissions.len()), 1);
+    stage.peer().open();
+    next.await.unwrap().unwrap();
 }

@@ -133,7 +133,7 @@ async fn dropped_calls_reach_no_other_prompt() {
     let stage = Stage::with(BOXES).await;
     // One of them has the cancel of newer boxes.
     stage.peer().change(|state| state.modern = true);
-    let address = stage._app.address.clone();
+    let address = stage.app.address.clone();
     let over = watch::Sender::new(false);
     let calling = async {
         let callers = (0..CALLERS).map(|number| tokio::spawn(one_caller(address.clone(), number)));

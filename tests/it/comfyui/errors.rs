@@ -189,6 +189,10 @@ async fn what_makes_no_sense_never_reaches_a_box() {
         (r#""preview_fps":31"#, "params.preview_fps"),
         (r#""seeed":1"#, "params"),
         (r#""outputs":"bytes""#, "params.outputs"),
+        (r#""detach":true,"outputs":"history""#, "params.outputs"),
+        (r#""detach":true,"output_nodes":["2"]"#, "params.output_nodes"),
+        (r#""detach":true,"preview_fps":1"#, "params.preview_fps"),
+        (r#""detach":true,"delete_history":true"#, "params.delete_history"),
         (r#""files":[{"name":"a","base64":""}]"#, "params.files[0].name"),
     ];
     let workflow = saves();

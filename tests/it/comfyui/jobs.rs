@@ -158,3 +158,49 @@ async fn a_call_that_takes_too_long_has_its_prompt_cancelled() {
     stage.peer().until(|state| state.ended.len() == 1).await;
     assert_eq!(stage.peer().look(|state| state.ended[0].1.clone()), "interrupted");
 }
+
+#[tokio::test]
+async fn history_is_kept_while_the_caller_has_not_been_given_it() {
+    let mut stage = Stage::with(1).await;
+    stage.peer().answer_instead("GET /view", 500, false);
+    let params = json!({ "workflow": saves(), "delete_history": true, "outputs": "bytes" });
+    let mut stream = stage.stream(&params).await;
+    let status = stream.failure().await;
+    assert_eq!(
+        (fact(&status, "kind"), executed(&status)),
+        ("box_failed".to_owned(), "yes".to_owned())
+    );
+    let about = json!({ "prompt_id": fact(&status, "prompt_id") });
+    let answer = stage.run("fetch", &about).await.unwrap();
+    assert_eq!(answer["files"].as_array().unwrap().len(), 1);
+    // A failure is told whole, and then there is nothing to keep.
+    let explodes = only("Explode", json!({ "exception": "ValueError", "message": "no" }));
+    let params = json!({ "workflow": explodes, "delete_history": true });
+    let failed = stage.run("queue_prompt", &params).await.unwrap_err();
+    assert_eq!(fact(&failed, "kind"), "node_failed");
+    stage.peer().look(|state| assert_eq!(state.history.len(), 1));
+}
+
+#[tokio::test]
+async fn a_lease_may_leave_any_number_of_prompts_one_after_another() {
+    let mut stage = Stage::with(1).await;
+    let leased = lease(&mut stage.broker, "art").await;
+    let params = json!({ "workflow": only("Say", json!({ "text": "a cat" })), "detach": true }).to_string();
+    for count in 1..=101 {
+        let call = on_lease(&leased.lease_token, "queue_prompt", &params);
+        execute(&mut stage.broker, call).await.unwrap();
+        stage.peer().until(|state| state.ended.len() == count).await;
+    }
+    // At the same time there is a limit.
+    let gate = json!({ "workflow": only("Gate", json!({})), "detach": true }).to_string();
+    for _ in 0..100 {
+        let call = on_lease(&leased.lease_token, "queue_prompt", &gate);
+        execute(&mut stage.broker, call).await.unwrap();
+    }
+    let call = on_lease(&leased.lease_token, "queue_prompt", &params);
+    let status = execute(&mut stage.broker, call).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    stage
+        .peer()
+        .look(|state| assert_eq!(state.submissions.len(), 201));
+}

@@ -137,3 +137,85 @@ async fn an_idle_session_finds_its_socket_lost_and_opens_another() {
     stage.prompt(saves()).await.unwrap();
     assert_eq!(stage.peer().look(|state| state.client_ids.len()), 2);
 }
+
+#[tokio::test]
+async fn an_image_that_is_on_the_socket_only_is_not_lost_in_silence() {
+    let mut stage = Stage::with(1).await;
+    let workflow = json!({
+        "1": { "class_type": "Gate", "inputs": {} },
+        "2": { "class_type": "SaveImageWebsocket", "inputs": { "images": ["1", 0] } },
+    });
+    let mut stream = stage.stream(&json!({ "workflow": workflow })).await;
+    stream.until("started").await;
+    stage.peer().runs().await;
+    stage.peer().drop_sockets();
+    stream.until("warning").await;
+    stage.peer().open();
+    let status = stream.failure().await;
+    assert_eq!(
+        (status.code(), executed(&status), fact(&status, "kind")),
+        (tonic::Code::DataLoss, "yes".to_owned(), "image_lost".to_owned()),
+        "{status:?}"
+    );
+    assert_eq!(fact(&status, "node"), "2");
+    // Other outputs do not depend on it.
+    let params = json!({ "workflow": workflow, "targets": ["1"] });
+    let mut stream = stage.stream(&params).await;
+    stream.until("started").await;
+    stage.peer().runs().await;
+    stage.peer().drop_sockets();
+    stream.until("warning").await;
+    stage.peer().open();
+    assert_eq!(stream.until("done").await["degraded"], true);
+}
+
+#[tokio::test]
+async fn a_box_that_was_out_of_reach_and_forgot_the_prompt_has_lost_the_session() {
+    let mut stage = Stage::with(1).await;
+    let mut stream = stage.stream(&json!({ "workflow": gated() })).await;
+    let id = stream.until("started").await["prompt_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    stage.peer().runs().await;
+    let line = format!("GET /history/{id}");
+    let asked = |state: &crate::support::comfy_peer::State| {
+        state.requests.iter().filter(|other| **other == line).count()
+    };
+    let before = stage.peer().look(asked);
+    stage.peer().answer_instead(&line, 502, false);
+    stage.peer().until(|state| asked(state) > before).await;
+    // It comes back without its prompts, and the link has died without a word.
+    stage.peer().change(|state| {
+        state.life += 1;
+        state.running = None;
+        state.instead.clear();
+    });
+    let status = stream.failure().await;
+    assert_eq!(
+        (reason(&status), executed(&status)),
+        ("SESSION_LOST".to_owned(), "unknown".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_prompt_that_could_not_be_cancelled_is_when_the_box_is_back() {
+    let mut stage = Stage::changed(1, impatient).await;
+    let mut stream = stage.stream(&json!({ "workflow": gated() })).await;
+    let id = stream.until("started").await["prompt_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    stage.peer().runs().await;
+    stage.peer().answer_instead("GET /queue", 503, false);
+    let asked = |state: &crate::support::comfy_peer::State| {
+        state.requests.iter().filter(|line| *line == "GET /queue").count()
+    };
+    let before = stage.peer().look(asked);
+    drop(stream);
+    // Its session cannot be settled and ends; nobody asks for another, and yet the box is asked.
+    stage.peer().until(|state| asked(state) > before + 3).await;
+    stage.peer().change(|state| state.instead.clear());
+    let ended = (id, "interrupted".to_owned());
+    stage.peer().until(|state| state.ended.contains(&ended)).await;
+}

@@ -1,14 +1,18 @@
 //! ComfyUI boxes, scripted, behind a real broker.
 
 mod basics;
+mod beside;
 mod cancel;
 mod dropped;
+mod ends;
 mod errors;
 mod files;
 mod guarded;
 mod jobs;
 mod loss;
 mod recorded;
+mod refused;
+mod strange;
 mod streams;
 
 use std::time::Duration;
@@ -24,7 +28,7 @@ use crate::support::{app::App, calls::*, comfy_peer::Peer};
 
 /// A broker with one pool, `art`, of boxes with one slot each.
 struct Stage {
-    _app: App,
+    app: App,
     broker: Broker,
     boxes: Vec<Peer>,
 }
@@ -44,11 +48,7 @@ impl Stage {
         change(&mut spec);
         create(&app.address, "art", spec).await;
         let broker = broker(&app.address);
-        Self {
-            _app: app,
-            broker,
-            boxes,
-        }
+        Self { app, broker, boxes }
     }
 
     fn peer(&self) -> &Peer {

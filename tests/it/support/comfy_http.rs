@@ -20,7 +20,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
 };
 
-use super::comfy_peer::{Job, Shared, State};
+use super::comfy_peer::{Instead, Job, Shared, State, python};
 
 /// One accept loop, and a task for each connection.
 pub async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
@@ -90,10 +90,31 @@ async fn serve(request: Request<Incoming>, shared: &Arc<Shared>) -> Answer {
         return plain(StatusCode::BAD_REQUEST, "");
     };
     let body = body.to_bytes();
-    match method {
+    let line = format!("{method} {path}");
+    let instead = shared.state.lock().unwrap().instead.clone();
+    let instead = instead.into_iter().find(|instead| instead.to == line);
+    let usual = || match method {
         Method::GET => tell(path, &query, shared),
         _ => act(path, kind.as_deref(), &body, shared),
+    };
+    match instead {
+        None => usual(),
+        Some(instead) => {
+            if instead.done {
+                drop(usual());
+            }
+            other(instead)
+        }
     }
+}
+
+fn other(instead: Instead) -> Answer {
+    let answer = Response::builder().status(instead.status);
+    let answer = match instead.retry_after {
+        Some(wait) => answer.header("retry-after", wait),
+        None => answer,
+    };
+    answer.body(Full::new(instead.body.into())).unwrap()
 }
 
 /// Answers a question.
@@ -168,7 +189,7 @@ fn ok(json: &Value) -> Answer {
 }
 
 fn json_answer(status: StatusCode, json: &Value) -> Answer {
-    let body = Full::new(Bytes::from(json.to_string()));
+    let body = Full::new(Bytes::from(python(json)));
     let answer = Response::builder()
         .status(status)
         .header("content-type", "application/json; charset=utf-8");

@@ -64,6 +64,12 @@ pub struct State {
     pub holds: bool,
     /// Bodies that were cut off.
     pub cut: u32,
+    /// What it says is wrong with the nodes of prompts that it takes; nothing else if this is null.
+    pub node_errors: Value,
+    /// It writes no history.
+    pub forgets: bool,
+    /// What it, or a proxy before it, answers instead.
+    pub instead: Vec<Instead>,
     /// What has to be in every request's `authorization`.
     pub password: Option<String>,
     /// Every request, as `METHOD path`.
@@ -80,6 +86,18 @@ pub struct State {
     pub client_ids: Vec<String>,
     /// The most prompts of one broker that it ever had at the same time.
     pub most: usize,
+}
+
+/// An answer that is not the box's usual one.
+#[derive(Clone, Debug)]
+pub struct Instead {
+    /// To which requests, as `METHOD path`, without the query.
+    pub to: String,
+    pub status: u16,
+    pub retry_after: Option<&'static str>,
+    /// The box does what it is asked all the same.
+    pub done: bool,
+    pub body: String,
 }
 
 /// A prompt at the box.
@@ -138,6 +156,19 @@ impl Peer {
     /// `host:port`.
     pub fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// From now on a request is answered so, and not as usual.
+    pub fn answer_instead(&self, to: &str, status: u16, done: bool) {
+        self.change(|state| {
+            state.instead.push(Instead {
+                to: to.to_owned(),
+                status,
+                retry_after: None,
+                done,
+                body: "a proxy says no".to_owned(),
+            });
+        });
     }
 
     /// Lets one `Gate` or `Deaf` go on.
@@ -245,7 +276,7 @@ impl Shared {
     pub fn tell(&self, client: Option<&str>, kind: &str, data: Value) {
         self.say(
             client,
-            &Message::text(json!({ "type": kind, "data": data }).to_string()),
+            &Message::text(python(&json!({ "type": kind, "data": data }))),
         );
     }
 
@@ -342,6 +373,8 @@ impl Shared {
             job.extra["client_id"] = client.clone();
         }
         let id = job.id.clone();
+        let odd = self.state.lock().unwrap().node_errors.clone();
+        let nodes = if odd.is_null() { nodes.clone() } else { odd };
         let number = self.change(|state| {
             state.number += 1.0;
             let front = body["front"] == json!(true);
@@ -403,6 +436,14 @@ impl State {
     pub fn remaining(&self) -> usize {
         self.pending.len() + usize::from(self.running.is_some())
     }
+}
+
+/// JSON as Python writes it: `"@NaN"` stands for a number that JSON does not have.
+pub fn python(json: &Value) -> String {
+    let text = json.to_string();
+    let text = text.replace(r#""@NaN""#, "NaN");
+    text.replace(r#""@Infinity""#, "Infinity")
+        .replace(r#""@-Infinity""#, "-Infinity")
 }
 
 /// What is said to everyone about a prompt without a client id.

@@ -247,7 +247,9 @@ impl Run<'_> {
             "meta": {},
         });
         self.shared.change(|state| {
-            state.history.insert(self.job.id.clone(), entry);
+            if !state.forgets {
+                state.history.insert(self.job.id.clone(), entry);
+            }
             state.running = None;
             state.ended.push((self.job.id.clone(), ended.to_owned()));
         });
@@ -302,10 +304,7 @@ impl Run<'_> {
                 }
                 Done::Output(Value::Null)
             }
-            "Explode" | "Block" => Done::Failed(json!({
-                "exception_type": inputs["exception"], "exception_message": inputs["message"],
-                "traceback": ["frame 1\n"], "current_inputs": {}, "current_outputs": [],
-            })),
+            "Explode" | "Block" => fails(inputs),
             "LoadImage" => {
                 let image = inputs["image"].as_str().unwrap();
                 let (folder, name) = image.rsplit_once('/').unwrap_or(("", image));
@@ -324,7 +323,7 @@ impl Run<'_> {
                 text.extend_from_slice(id.as_bytes());
                 text.extend_from_slice(b"thinking");
                 self.shared.say(self.client.as_deref(), &Message::binary(text));
-                Done::Output(json!({ "text": [inputs["text"]] }))
+                Done::Output(json!({ "text": [inputs["text"]], "more": repeated(inputs, "more") }))
             }
             _ => Done::Output(Value::Null),
         }
@@ -360,6 +359,19 @@ impl Run<'_> {
         message.extend_from_slice(bytes);
         self.shared.say(self.client.as_deref(), &Message::binary(message));
     }
+}
+
+fn fails(inputs: &Value) -> Done {
+    Done::Failed(json!({
+        "exception_type": inputs["exception"], "exception_message": inputs["message"],
+        "traceback": ["frame 1\n"], "current_inputs": repeated(inputs, "current"), "current_outputs": [],
+    }))
+}
+
+/// An input, as many times as `times` says: a box may put out more than it was sent.
+fn repeated(inputs: &Value, name: &str) -> Value {
+    let times = inputs["times"].as_u64().unwrap_or(1);
+    (0..times).map(|_| inputs[name].clone()).collect()
 }
 
 fn plain_preview() -> Vec<u8> {

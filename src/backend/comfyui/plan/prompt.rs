@@ -20,6 +20,9 @@ const MOST_FILES: usize = 64;
 /// More frames a second than anyone looks at.
 const FASTEST: f64 = 30.0;
 
+/// Nodes of this class put their images out on the socket, and nowhere else.
+const ON_THE_SOCKET: &str = "SaveImageWebsocket";
+
 /// `queue_prompt`, checked.
 #[derive(Debug)]
 pub(in crate::backend::comfyui) struct Prompt {
@@ -80,6 +83,9 @@ struct FileParams {
 impl Prompt {
     pub(super) fn read(operation: &Operation, faults: &mut Faults) -> Option<Self> {
         let params: PromptParams = parse(operation, faults)?;
+        if params.detach {
+            check_detached(&params, faults);
+        }
         let classes = workflow::classes(&params.workflow)
             .map_err(|message| faults.add("params.workflow", message))
             .unwrap_or_default();
@@ -125,6 +131,30 @@ impl Prompt {
             detach: params.detach,
             delete_history: params.delete_history,
         })
+    }
+}
+
+impl Prompt {
+    /// The nodes that put their images out on the socket, and are asked for.
+    pub(in crate::backend::comfyui) fn on_the_socket(&self) -> impl Iterator<Item = &str> {
+        let wanted = |id: &&String| self.targets.as_ref().is_none_or(|targets| targets.contains(id));
+        let nodes = self.classes.iter().filter(|(_, class)| *class == ON_THE_SOCKET);
+        nodes.map(|(id, _)| id).filter(wanted).map(String::as_str)
+    }
+}
+
+/// What becomes of a detached prompt is nothing that this call could tell.
+fn check_detached(params: &PromptParams, faults: &mut Faults) {
+    let given = [
+        ("preview_fps", params.preview_fps > 0.0),
+        ("outputs", params.outputs != How::default()),
+        ("output_nodes", params.output_nodes.is_some()),
+        ("delete_history", params.delete_history),
+    ];
+    for (name, _) in given.into_iter().filter(|(_, given)| *given) {
+        let message =
+            "means nothing with `detach`: leave it out, and say so with `wait` or `fetch` if that has it";
+        faults.add(&format!("params.{name}"), message);
     }
 }
 
