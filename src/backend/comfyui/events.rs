@@ -51,8 +51,8 @@ pub(super) struct Progress {
     pub(super) node: String,
     pub(super) value: f64,
     pub(super) max: f64,
-    /// Nodes that have finished, where the box says so.
-    pub(super) finished: Option<usize>,
+    /// Nodes that have finished, where the box says so: all of them, each time.
+    pub(super) finished: Vec<String>,
 }
 
 /// An image on the socket: a preview, or what a node put out there.
@@ -130,7 +130,7 @@ fn heard(kind: &str, told: Told, data: &str) -> Option<Heard> {
             node: told.node.unwrap_or_default(),
             value: told.value,
             max: told.max,
-            finished: None,
+            finished: Vec::new(),
         }),
         "progress_state" => Heard::Progress(state(told.nodes?.get())?),
         "executed" => Heard::Executed(told.node?, told.output.filter(|output| output.get() != "null")?),
@@ -151,7 +151,7 @@ pub(super) fn is_blocked(data: &str) -> bool {
     serde_json::from_str::<Told>(data).is_ok_and(|told| told.exception_type.as_deref() == Some(BLOCKED))
 }
 
-/// The node that runs, and how many have finished.
+/// The node that runs, and those that have finished.
 fn state(nodes: &str) -> Option<Progress> {
     #[derive(Deserialize)]
     struct Node {
@@ -163,7 +163,8 @@ fn state(nodes: &str) -> Option<Progress> {
         state: String,
     }
     let nodes: std::collections::BTreeMap<String, Node> = serde_json::from_str(nodes).ok()?;
-    let finished = nodes.values().filter(|node| node.state == "finished").count();
+    let finished = nodes.iter().filter(|(_, node)| node.state == "finished");
+    let finished = finished.map(|(id, _)| id.clone()).collect();
     let running = nodes.into_iter().find(|(_, node)| node.state == "running");
     let (node, value, max) =
         running.map_or((String::new(), 0.0, 0.0), |(id, node)| (id, node.value, node.max));
@@ -171,7 +172,7 @@ fn state(nodes: &str) -> Option<Progress> {
         node,
         value,
         max,
-        finished: Some(finished),
+        finished,
     })
 }
 

@@ -202,10 +202,10 @@ impl State {
     }
 }
 
-/// Boxes say the same twice, once with how many nodes have finished and once without.
+/// Boxes say the same twice, once with which nodes have finished and once without.
 fn merge(before: Option<Progress>, mut now: Progress) -> Progress {
-    if now.finished.is_none() {
-        now.finished = before.and_then(|before| before.finished);
+    if now.finished.is_empty() {
+        now.finished = before.map(|before| before.finished).unwrap_or_default();
     }
     now
 }
@@ -230,7 +230,7 @@ mod tests {
             node: "3".to_owned(),
             value,
             max: 20.0,
-            finished: None,
+            finished: Vec::new(),
         })
     }
 

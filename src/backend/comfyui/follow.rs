@@ -16,6 +16,7 @@ use super::{
     events::{Heard, Image, Progress},
     feed::{Feed, Next},
     files,
+    overall::Overall,
     place::Place,
     plan::Prompt,
     truth::{Ended, History},
@@ -56,9 +57,7 @@ pub(super) struct Tale {
     pub(super) degraded: bool,
     pub(super) warnings: Vec<String>,
     pub(super) outputs: BTreeMap<String, Box<RawValue>>,
-    cached: usize,
-    /// Nodes that have begun.
-    begun: usize,
+    overall: Overall,
     /// The history is here, and it is waited so long for what was said before.
     finished: Option<(Box<History>, Time)>,
     position: Option<usize>,
@@ -163,11 +162,11 @@ impl Follow<'_> {
         match heard {
             Heard::Started => self.start().await?,
             Heard::Cached(nodes) => {
-                self.tale.cached = nodes.len();
+                self.tale.overall.cached(&nodes);
                 self.emit(&json!({ "event": "cached", "nodes": nodes })).await?;
             }
             Heard::Node(node) => {
-                self.tale.begun += 1;
+                self.tale.overall.begins(&node);
                 let class = self.prompt.classes.get(&node);
                 self.emit(&json!({ "event": "node", "node": node, "class": class }))
                     .await?;
@@ -223,23 +222,13 @@ impl Follow<'_> {
         if !self.sink.streams() {
             return Ok(());
         }
-        let all = self.prompt.classes.len().max(1);
         let mut fields = BTreeMap::from([
             ("prompt_id".to_owned(), text(self.id)),
             ("node".to_owned(), text(&progress.node)),
             ("value".to_owned(), number(progress.value)),
             ("max".to_owned(), number(progress.max)),
         ]);
-        // Where a box does not count: the nodes that have begun, but for the one at work.
-        let finished = progress.finished.unwrap_or(self.tale.begun.saturating_sub(1));
-        let finished = (finished + self.tale.cached).min(all);
-        let share = |count: usize| u32::try_from(count).map_or(f64::MAX, f64::from);
-        let part = if progress.max > 0.0 {
-            (progress.value / progress.max).clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
-        let overall = ((share(finished) + part) / share(all)).min(1.0);
+        let overall = self.tale.overall.share(progress, &self.prompt.classes);
         fields.insert("overall".to_owned(), number(overall));
         files::send(self.sink, Event::Progress(Struct { fields })).await
     }

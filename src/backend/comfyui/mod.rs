@@ -17,6 +17,7 @@ mod files;
 mod follow;
 mod leftovers;
 mod looks;
+mod overall;
 mod place;
 mod plan;
 mod prompt;

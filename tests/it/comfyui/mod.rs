@@ -10,6 +10,7 @@ mod files;
 mod guarded;
 mod jobs;
 mod loss;
+mod overall;
 mod recorded;
 mod refused;
 mod strange;
