@@ -36,31 +36,55 @@ pub(super) fn classes(workflow: &RawValue) -> Result<Classes, String> {
     Ok(nodes.into_iter().map(class).collect())
 }
 
-/// Puts what a file is called at the box in the place of every string that is exactly `attachment:NAME`.
+/// Puts what a file is called at the box in the place of every string that is exactly `attachment:NAME`, however it is
+/// written.
 pub(super) fn attach(workflow: &str, name: &str, called: &str) -> String {
-    let token = token(name);
     let called = Value::from(called).to_string();
     let mut spliced = String::with_capacity(workflow.len());
-    let mut rest = workflow;
-    while let Some(at) = rest.find(&token) {
-        let (before, found) = rest.split_at(at);
-        spliced.push_str(before);
-        // A quote behind a backslash is in the middle of another string.
-        let within = before.ends_with('\\');
-        spliced.push_str(if within { &token } else { &called });
-        rest = found.get(token.len()..).unwrap_or_default();
+    let mut rest = 0;
+    for (begin, string) in strings(workflow) {
+        if attached(string).as_deref() == Some(name) {
+            spliced.push_str(workflow.get(rest..begin).unwrap_or_default());
+            spliced.push_str(&called);
+            rest = begin + string.len();
+        }
     }
-    spliced.push_str(rest);
+    spliced.push_str(workflow.get(rest..).unwrap_or_default());
     spliced
 }
 
 /// Whether a workflow refers to an attached file.
 pub(super) fn refers_to(workflow: &str, name: &str) -> bool {
-    workflow.contains(&token(name))
+    strings(workflow).any(|(_, string)| attached(string).as_deref() == Some(name))
 }
 
-fn token(name: &str) -> String {
-    Value::from(format!("{ATTACHED}{name}")).to_string()
+/// The strings of a JSON text as they are written, quotes included, and where they begin.
+fn strings(json: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let begin = at + json.get(at..)?.find('"')?;
+        let mut escaped = false;
+        let ends = |byte: u8| {
+            let ends = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            ends
+        };
+        let length = json.get(begin + 1..)?.bytes().position(ends)?;
+        at = begin + length + 2;
+        Some((begin, json.get(begin..at)?))
+    })
+}
+
+/// The name of the attached file that a string stands for, if it is one. JSON has many ways to write it: Python, for one,
+/// escapes what is not ASCII.
+fn attached(string: &str) -> Option<String> {
+    let inner = string.strip_prefix('"')?;
+    // Most do not even begin like one.
+    if !inner.starts_with(['a', '\\']) {
+        return None;
+    }
+    let read: String = serde_json::from_str(string).ok()?;
+    read.strip_prefix(ATTACHED).map(str::to_owned)
 }
 
 /// What is sent beside the workflow.
@@ -174,6 +198,28 @@ mod tests {
             attach(workflow, "a b.png", "sublet/x.png"),
             r#"{"1":{"inputs":{"image":"sublet/x.png","text":"say \"attachment:a b.png\" twice"}}}"#
         );
+    }
+
+    #[test]
+    fn an_attached_file_is_found_however_its_name_is_written() {
+        for (name, written) in [
+            ("f\u{fc}r.png", r"attachment:f\u00fcr.png"),
+            ("\u{1f4f7}.png", r"attachment:\ud83d\udcf7.png"),
+            ("a/b.png", r"\u0061ttachment:a\/b.png"),
+            ("f\u{fc}r.png", "attachment:f\u{fc}r.png"),
+            ("q\".png", r#"attachment:q\".png"#),
+        ] {
+            let workflow =
+                format!(r#"{{"1":{{"text":"a \\","image":"{written}","seed":18446744073709551615}}}}"#);
+            assert!(refers_to(&workflow, name), "{written}");
+            assert_eq!(
+                attach(&workflow, name, "sublet/x.png"),
+                r#"{"1":{"text":"a \\","image":"sublet/x.png","seed":18446744073709551615}}"#,
+                "{written}"
+            );
+        }
+        let cut = r#"{"1":{"text":"attachment:\ud83d"}}"#;
+        assert_eq!(attach(cut, "\u{1f4f7}", "x"), cut);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! ComfyUI boxes, scripted, behind a real broker.
 
+mod attached;
 mod basics;
 mod beside;
 mod cancel;
