@@ -143,10 +143,14 @@ async fn check_new(place: &Place, desk: &mut Desk, id: &str) -> Result<(), CallE
     Err(CallError::Backend(error, Executed::No))
 }
 
-/// A box's own name for a prompt goes into paths and texts.
-fn check_name(id: &str) -> Result<(), CallError> {
+/// Whether a box's own name for a prompt can go into paths and texts.
+pub(super) fn is_name(id: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    if (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(legal) {
+    (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(legal)
+}
+
+fn check_name(id: &str) -> Result<(), CallError> {
+    if is_name(id) {
         return Ok(());
     }
     Err(CallError::Broken {

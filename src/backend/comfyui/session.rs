@@ -167,13 +167,20 @@ impl BoxSession {
         }
     }
 
-    async fn settled(&mut self) -> Result<(), SessionLost> {
+    /// Waits for a submission's answer, if one is under way, and learns from it what the box calls the prompt. May be
+    /// dropped and called again.
+    async fn answered(&mut self) {
         if self.sending.is_some()
             && let Ok(answer) = self.sent().await
             && let Ok(accepted) = answer.json::<Accepted>()
+            && prompt::is_name(&accepted.prompt_id)
         {
             self.rename(&accepted.prompt_id);
         }
+    }
+
+    async fn settled(&mut self) -> Result<(), SessionLost> {
+        self.answered().await;
         if let Some(desk) = &mut self.desk {
             desk.settle().await?;
         }
@@ -336,10 +343,8 @@ impl Session for BoxSession {
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         async move {
             self.socket = None;
-            if self.sending.is_some() {
-                // What was not handed over cannot be any more; what was is noted.
-                self.sent().await.ok();
-            }
+            // What was not handed over cannot be any more; what was is noted.
+            self.answered().await;
             // What is left over is seen to when the next session is opened.
             self.cancel_all().await.ok();
             if let Some(desk) = self.desk.take() {

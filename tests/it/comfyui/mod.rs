@@ -11,6 +11,7 @@ mod files;
 mod guarded;
 mod jobs;
 mod loss;
+mod named;
 mod overall;
 mod recorded;
 mod refused;

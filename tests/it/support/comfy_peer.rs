@@ -62,6 +62,8 @@ pub struct State {
     pub modern: bool,
     /// It does not read submissions.
     pub holds: bool,
+    /// It gives prompts ids of its own.
+    pub renames: bool,
     /// Bodies that were cut off.
     pub cut: u32,
     /// What it says is wrong with the nodes of prompts that it takes; nothing else if this is null.
@@ -357,9 +359,14 @@ impl Shared {
             });
             return Err((error, nodes));
         }
+        let renames = self.state.lock().unwrap().renames;
         let job = Job {
             number: 0.0,
-            id,
+            id: if renames {
+                uuid::Uuid::new_v4().to_string()
+            } else {
+                id
+            },
             prompt: Value::Object(prompt),
             extra: json!({}),
             outputs,
