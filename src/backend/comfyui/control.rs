@@ -234,8 +234,15 @@ fn check(fetch: &Fetch, sink: &Sink) -> Result<(), CallError> {
 async fn cancelled(desk: &mut Desk, place: &Place, id: &str) -> Result<Completion, CallError> {
     let before = truth::standing(desk, id).await?;
     let mut answer = described(place, id, &before);
-    let cancelled = matches!(before, Standing::Running | Standing::Pending(_));
-    let gone = !cancelled || gone(desk, place, id).await?;
+    let there = matches!(before, Standing::Running | Standing::Pending(_));
+    let gone = !there || gone(desk, place, id).await?;
+    let cancelled = if there && gone {
+        // It may have come to its own end before it noticed.
+        let history = truth::history(desk, id).await?;
+        history.is_none_or(|history| matches!(history.ended, Ended::Interrupted))
+    } else {
+        there
+    };
     files::put(&mut answer, "cancelled", json!(cancelled));
     files::put(&mut answer, "gone", json!(gone));
     told(&answer)
@@ -244,13 +251,13 @@ async fn cancelled(desk: &mut Desk, place: &Place, id: &str) -> Result<Completio
 /// Has a prompt cancelled; whether it is gone when it was waited for long enough.
 async fn gone(desk: &mut Desk, place: &Place, id: &str) -> Result<bool, CallError> {
     let mut asked = cancel::Asked::default();
-    if cancel::is_gone(desk, id, &mut asked).await? {
+    if cancel::is_gone((place, desk), id, &mut asked).await? {
         return Ok(true);
     }
     let due = place.clock.now() + LONGEST_CANCEL;
     let patience = place.patience.try_acquire();
     loop {
-        if cancel::is_gone(desk, id, &mut asked).await? {
+        if cancel::is_gone((place, desk), id, &mut asked).await? {
             return Ok(true);
         }
         if patience.is_err() || place.clock.now() >= due {

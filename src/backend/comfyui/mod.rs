@@ -18,6 +18,7 @@ mod follow;
 mod leftovers;
 mod looks;
 mod overall;
+mod pace;
 mod place;
 mod plan;
 mod prompt;

@@ -5,10 +5,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 use super::{
-    cancel::{self, Asked},
+    cancel::Asked,
     desk::Desk,
     leftovers::{Leftovers, Stay},
     looks::Looks,
+    pace::Pace,
     truth,
 };
 use crate::{
@@ -63,6 +64,7 @@ impl Place {
     /// Returns once no prompt of ours without a session is on the box; cancels again what was cancelled.
     pub(super) async fn vacant(&self, desk: &mut Desk, deadline: Time) -> Result<(), DialError> {
         let mut asked = HashMap::new();
+        let mut pace = Pace::new();
         loop {
             let staying = self.look_after(desk, &mut asked).await;
             let Some(id) = staying.map_err(DialError::transient)? else {
@@ -73,7 +75,7 @@ impl Place {
                     "the box still has prompt {id}, whose session has ended"
                 )));
             }
-            self.clock.sleep_until(self.clock.now() + ASK_EVERY).await;
+            pace.pause(&self.clock).await;
         }
     }
 
@@ -95,9 +97,9 @@ impl Place {
                 self.left.forget(&id);
                 continue;
             }
-            let runs = queue.is_running(&id);
-            if stay == Stay::Cancelled && asked.entry(id.clone()).or_default().is_news(runs) {
-                cancel::ask(desk, &id, &queue).await?;
+            if stay == Stay::Cancelled {
+                let asked = asked.entry(id.clone()).or_default();
+                asked.if_due((self, desk), &id, &queue).await?;
             }
             staying = Some(id);
         }

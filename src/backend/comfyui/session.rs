@@ -11,7 +11,8 @@ use super::{
     definition::Boxes,
     desk::{Answer, Desk},
     leftovers::Work,
-    place::{ASK_EVERY, Place},
+    pace::Pace,
+    place::Place,
     plan::Plan,
     prompt,
     socket::Socket,
@@ -236,11 +237,11 @@ impl BoxSession {
     /// As [`BoxSession::settled`], and returns when what runs on has come to its end too: until then the slot is taken.
     async fn made_clean(&mut self) -> Result<(), SessionLost> {
         self.settled().await?;
+        let mut pace = Pace::new();
         while !self.works.is_empty() {
             self.forget_gone().await.map_err(lost)?;
             if !self.works.is_empty() {
-                let clock = &self.place.clock;
-                clock.sleep_until(clock.now() + ASK_EVERY).await;
+                pace.pause(&self.place.clock).await;
             }
         }
         Ok(())

@@ -142,7 +142,7 @@ async fn a_slot_is_not_given_on_while_an_interrupt_is_not_noticed() {
                 .iter()
                 .filter(|line| *line == "GET /queue")
                 .count()
-                > 8
+                > 4
         })
         .await;
     stage.peer().look(|state| {
@@ -185,7 +185,7 @@ async fn a_revoked_lease_has_its_prompt_cancelled_before_anyone_else_gets_the_sl
                 .iter()
                 .filter(|line| *line == "GET /queue")
                 .count()
-                > 8
+                > 4
         })
         .await;
     assert!(!next.is_finished(), "the box has one slot");

@@ -163,8 +163,15 @@ fn act(path: &str, kind: Option<&str>, body: &Bytes, shared: &Shared) -> Answer 
             plain(StatusCode::OK, "")
         }
         "/interrupt" => {
-            shared.interrupt(&text);
-            plain(StatusCode::OK, "")
+            let heard = shared.interrupt(&text);
+            plain(
+                if heard {
+                    StatusCode::OK
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                },
+                "",
+            )
         }
         "/history" => {
             let asked: Value = serde_json::from_str(&text).unwrap();

@@ -62,6 +62,10 @@ pub struct State {
     pub modern: bool,
     /// It does not read submissions.
     pub holds: bool,
+    /// So many interrupts are refused by a proxy before it.
+    pub refused: u32,
+    /// So many interrupts are lost: they come just before their prompt begins.
+    pub wiped: u32,
     /// It gives prompts ids of its own.
     pub renames: bool,
     /// Bodies that were cut off.
@@ -398,16 +402,26 @@ impl Shared {
         )
     }
 
-    pub fn interrupt(&self, body: &str) {
+    /// Whether it was heard.
+    pub fn interrupt(&self, body: &str) -> bool {
         let asked: Value = serde_json::from_str(body).unwrap_or_default();
         self.change(|state| {
+            if state.refused > 0 {
+                state.refused -= 1;
+                return false;
+            }
             state.cancels.push(format!("interrupt {body}"));
+            if state.wiped > 0 {
+                state.wiped -= 1;
+                return true;
+            }
             let runs = state.running.as_ref().map(|job| json!(job.id));
             if runs.is_some() && (asked.get("prompt_id").is_none() || asked.get("prompt_id") == runs.as_ref())
             {
                 state.interrupted = true;
             }
-        });
+            true
+        })
     }
 
     pub fn change_queue(&self, body: &str) {
