@@ -219,6 +219,14 @@ impl DialError {
         }
     }
 
+    /// What was left at work there of a session that has ended keeps its place.
+    pub(crate) fn occupied(message: impl ToString) -> Self {
+        Self {
+            kind: DialErrorKind::Occupied,
+            message: message.to_string(),
+        }
+    }
+
     /// One that trying again may cure.
     pub(crate) fn transient(message: impl ToString) -> Self {
         Self {
@@ -237,6 +245,9 @@ pub enum DialErrorKind {
     Transient,
     /// The backend has no room for another session: the pool learns its limit.
     TooMany,
+    /// What a session that has ended left at work there is not done: the endpoint is well, and its place is not free
+    /// yet. Waiters wait, and it is tried again soon.
+    Occupied,
 }
 
 /// Why a call failed.

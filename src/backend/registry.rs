@@ -25,7 +25,12 @@ pub struct KindDefaults {
     pub execute: Duration,
     /// Without progress from the backend.
     pub stall: Duration,
+    /// To bring a session to a clean state.
+    pub reset: Duration,
 }
+
+/// To bring a session of most kinds to a clean state.
+const RESET: Duration = Duration::from_secs(5);
 
 /// Makes a definition's backend. It reads nothing and connects to nothing yet.
 ///
@@ -55,6 +60,7 @@ pub const fn defaults(spec: &PoolSpec) -> KindDefaults {
         Some(pool_spec::Backend::Echo(_) | pool_spec::Backend::Http(_)) | None => KindDefaults {
             execute: Duration::from_secs(60),
             stall: Duration::from_secs(30),
+            reset: RESET,
         },
         // A long query says nothing until its first row, a blocking command nothing until its answer, a driver perhaps
         // nothing until its end, and a device nothing until it has something to tell.
@@ -66,17 +72,21 @@ pub const fn defaults(spec: &PoolSpec) -> KindDefaults {
         ) => KindDefaults {
             execute: Duration::from_secs(60),
             stall: Duration::from_secs(600),
+            reset: RESET,
         },
         // A long answer that is not streamed comes after minutes of silence; streamed ones have limits of their own.
         Some(pool_spec::Backend::Llm(_)) => KindDefaults {
             execute: Duration::from_secs(600),
             stall: Duration::from_secs(600),
+            reset: RESET,
         },
         // A long video, and the prompts before it. While a prompt waits or runs, the box is asked every few seconds how it
-        // stands, so silence means that the box does not answer at all: it may load a model.
+        // stands, so silence means that the box does not answer at all: it may load a model. And a slot is taken until
+        // its prompt is gone: a node notices an interrupt at the end of a step, or at its own.
         Some(pool_spec::Backend::Comfyui(_)) => KindDefaults {
             execute: Duration::from_secs(1800),
             stall: Duration::from_secs(300),
+            reset: Duration::from_secs(1800),
         },
     }
 }
@@ -130,6 +140,18 @@ mod tests {
         assert_eq!(build(&spec, &surroundings()).unwrap().kind(), "echo");
         assert_eq!(defaults(&spec).execute, Duration::from_secs(60));
         assert_eq!(defaults(&spec).stall, Duration::from_secs(30));
+        assert_eq!(defaults(&spec).reset, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_slot_on_a_box_is_held_as_long_as_its_prompt_may_run() {
+        let spec = PoolSpec {
+            backend: Some(pool_spec::Backend::Comfyui(
+                crate::proto::ComfyUiBackend::default(),
+            )),
+            ..PoolSpec::default()
+        };
+        assert!(defaults(&spec).reset >= defaults(&spec).execute);
     }
 
     #[test]

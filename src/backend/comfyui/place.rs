@@ -61,7 +61,8 @@ impl Place {
         }
     }
 
-    /// Returns once no prompt of ours without a session is on the box; cancels again what was cancelled.
+    /// Returns once no prompt of ours without a session is on the box; cancels again what was cancelled, and waits for
+    /// that until `deadline`. What is meant to run on is not waited for.
     pub(super) async fn vacant(&self, desk: &mut Desk, deadline: Time) -> Result<(), DialError> {
         let mut asked = HashMap::new();
         let mut pace = Pace::new();
@@ -70,8 +71,10 @@ impl Place {
             let Some(id) = staying.map_err(DialError::transient)? else {
                 return Ok(());
             };
-            if self.clock.now() >= deadline {
-                return Err(DialError::transient(format!(
+            let left = self.left.without_session();
+            let ends = left.iter().any(|(_, stay)| *stay == Stay::Cancelled);
+            if !ends || self.clock.now() >= deadline {
+                return Err(DialError::occupied(format!(
                     "the box still has prompt {id}, whose session has ended"
                 )));
             }
@@ -91,6 +94,7 @@ impl Place {
             return Ok(None);
         }
         let queue = truth::queue(desk).await?;
+        self.load.set(u32::try_from(queue.len()).unwrap_or(u32::MAX));
         let mut staying = None;
         for (id, stay) in left {
             if !queue.has(&id) {
@@ -99,7 +103,11 @@ impl Place {
             }
             if stay == Stay::Cancelled {
                 let asked = asked.entry(id.clone()).or_default();
-                asked.if_due((self, desk), &id, &queue).await?;
+                match asked.if_due((self, desk), &id, &queue).await {
+                    // What the box does not want to hear now is said again when it is looked after next.
+                    Ok(()) | Err(CallError::Backend(..)) => {}
+                    Err(error) => return Err(error),
+                }
             }
             staying = Some(id);
         }

@@ -273,6 +273,19 @@ fn lost(error: impl fmt::Display) -> SessionLost {
     SessionLost::because(error.to_string())
 }
 
+/// Waits for prompts that may take long to be gone only as long as somebody wants the session: if its fence is shut, its
+/// lease has ended meanwhile, or its pool does.
+async fn while_open(
+    fence: Arc<Fence>,
+    work: impl Future<Output = Result<(), SessionLost>>,
+) -> Result<(), SessionLost> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = fence.when_shut() => Err(SessionLost::because("nobody waits for its prompts to be gone any more")),
+    }
+}
+
 /// A submission whose call may be dropped.
 struct Submission<'a> {
     session: &'a mut BoxSession,
@@ -315,7 +328,8 @@ impl Session for BoxSession {
     }
 
     fn settle(&mut self) -> BoxFuture<'_, Result<(), SessionLost>> {
-        self.settled().boxed()
+        let fence = Arc::clone(&self.fence);
+        while_open(fence, self.settled()).boxed()
     }
 
     /// A box keeps nothing of a holder but its prompts.
@@ -332,7 +346,8 @@ impl Session for BoxSession {
     }
 
     fn reset(&mut self) -> BoxFuture<'_, Result<(), SessionLost>> {
-        self.made_clean().boxed()
+        let fence = Arc::clone(&self.fence);
+        while_open(fence, self.made_clean()).boxed()
     }
 
     fn probe(&mut self) -> BoxFuture<'_, Result<(), SessionLost>> {

@@ -40,8 +40,11 @@ pub(super) fn validate(pool: &Pool, surroundings: &Surroundings) -> Result<Plan,
 
 fn definition(spec: &PoolSpec, surroundings: &Surroundings, faults: &mut Faults) -> Option<Plan> {
     shape::check(spec, faults);
-    let mut settings = Settings::default();
     let kind = registry::defaults(spec);
+    let mut settings = Settings {
+        reset: kind.reset,
+        ..Settings::default()
+    };
     let mut policy = Policy {
         execute: kind.execute,
         stall: kind.stall,

@@ -193,6 +193,13 @@ impl Core {
         self.places.failing(None).is_some()
     }
 
+    /// Whether an endpoint is left alone for a moment, because its place was not free.
+    #[cfg(test)]
+    pub(crate) fn is_occupied(&self, now: Time) -> bool {
+        let mut places = self.places.eligible(None);
+        places.any(|(_, place)| now < place.occupied_until)
+    }
+
     /// Sessions at most at an endpoint, as it taught.
     #[cfg(test)]
     pub(crate) fn cap_at(&self, place: usize) -> u32 {

@@ -146,6 +146,7 @@ impl Core {
             Some(_) if dialing > 0 => Gate::Shut,
             Some(failing) if now < failing.retry_at => Gate::Until(failing.retry_at),
             Some(_) => Gate::Open(index),
+            None if now < place.occupied_until => Gate::Until(place.occupied_until),
             None if dialing >= place.parallel(max_dialing) => Gate::Shut,
             None => Gate::Open(index),
         }
@@ -318,7 +319,7 @@ impl Core {
             return false;
         };
         let index = record.place();
-        self.counters.failed += 1;
+        self.counters.failed += u64::from(kind != DialErrorKind::Occupied);
         self.forget_useless(index, record.doomed);
         let mut news = false;
         if record.epoch == self.epoch

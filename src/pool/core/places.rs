@@ -10,6 +10,8 @@ use crate::{backend::DialErrorKind, clock::Time, pool::EndpointSettings};
 const BACK_OFF_MIN: u64 = 100_000_000;
 /// The longest pause after a failed dial.
 const BACK_OFF_MAX: u64 = 30_000_000_000;
+/// The pause before a place is tried again that was not free. Nothing is wrong there, so it does not grow.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a learned limit stands before one more session is tried.
 const RAISE_AFTER: Duration = Duration::from_secs(30);
 
@@ -35,6 +37,8 @@ pub(crate) struct Place {
     /// Sessions at most, as the definition says: none once it is not in there any more.
     limit: u32,
     pub(crate) failing: Option<Failing>,
+    /// When the next dial may start after one that found its place not free yet.
+    pub(crate) occupied_until: Time,
     /// Dials whose sessions will close at once: they count against the cap, but nobody may wait for them.
     pub(crate) useless_dials: u32,
     /// Probes with a waiter behind them.
@@ -55,6 +59,7 @@ impl Place {
             address: Arc::clone(&settings.address),
             limit: settings.max_sessions.unwrap_or(u32::MAX),
             failing: None,
+            occupied_until: Time::ZERO,
             useless_dials: 0,
             wanted_probes: 0,
             load: 0,
@@ -92,6 +97,11 @@ impl Place {
         random: &mut Random,
     ) -> bool {
         let (kind, message) = failure;
+        if kind == DialErrorKind::Occupied {
+            self.failing = None;
+            self.occupied_until = now + LOOK_AGAIN;
+            return false;
+        }
         if kind == DialErrorKind::TooMany && open > 0 {
             self.learned = Some(open);
             self.raise_at = now + RAISE_AFTER;
@@ -145,6 +155,7 @@ impl Place {
     /// Forgets what was learned: what is behind the address is another one now.
     fn forget(&mut self) {
         (self.failing, self.window) = (None, Some(1));
+        self.occupied_until = Time::ZERO;
         (self.learned, self.raise_at, self.load) = (None, Time::NEVER, 0);
     }
 }

@@ -38,6 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Some(DialErrorKind::Permanent)),
         2 => Just(Some(DialErrorKind::Transient)),
         1 => Just(Some(DialErrorKind::TooMany)),
+        1 => Just(Some(DialErrorKind::Occupied)),
     ];
     let how = prop_oneof![4 => Just(Release::Clean), 1 => Just(Release::Broken)];
     prop_oneof![
@@ -288,6 +289,10 @@ impl Model {
         assert!(!spoken_for, "nothing is being checked any more");
         let total = self.places.len();
         let idle = self.pick(SessionState::Idle, 0).is_some();
+        if self.core.is_occupied(self.now) {
+            // It is tried again soon, though perhaps not before somebody's time is up.
+            return;
+        }
         for waiter in self.core.waiters(self.now).filter(|waiter| waiter.patient) {
             let Some(place) = waiter.place.filter(|place| !self.core.is_failing_at(*place)) else {
                 continue;

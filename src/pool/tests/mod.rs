@@ -14,5 +14,6 @@ mod failures_shell;
 mod histogram;
 mod model;
 mod nearness;
+mod occupied;
 mod scene;
 mod scripted;

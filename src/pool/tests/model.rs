@@ -55,6 +55,7 @@ fn dial_end() -> impl Strategy<Value = Option<DialErrorKind>> {
         1 => Just(Some(DialErrorKind::Permanent)),
         2 => Just(Some(DialErrorKind::Transient)),
         1 => Just(Some(DialErrorKind::TooMany)),
+        1 => Just(Some(DialErrorKind::Occupied)),
     ]
 }
 
@@ -483,7 +484,8 @@ impl Model {
         );
         let patient = self.core.waiters(self.now).any(|waiter| waiter.patient);
         let on_its_way = stats.total > stats.closing;
-        let allowed = stats.total < self.core.cap() && self.core.is_serving();
+        let occupied = self.core.is_occupied(self.now);
+        let allowed = stats.total < self.core.cap() && self.core.is_serving() && !occupied;
         assert!(
             !(patient && allowed) || on_its_way,
             "somebody dials when all are gone"

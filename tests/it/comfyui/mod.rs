@@ -9,6 +9,7 @@ mod ends;
 mod errors;
 mod files;
 mod guarded;
+mod held;
 mod interrupts;
 mod jobs;
 mod loss;
