@@ -10,11 +10,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{Request, header};
+use http::{Request, StatusCode, header};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Message, handshake::client::generate_key, protocol::WebSocketConfig},
+    tungstenite::{self, Message, handshake::client::generate_key, protocol::WebSocketConfig},
 };
 use uuid::Uuid;
 
@@ -82,8 +82,7 @@ impl Socket {
         config.max_message_size = Some(MAX_MESSAGE);
         config.max_frame_size = Some(MAX_MESSAGE);
         let opened = client_async_with_config(request, bare.io, Some(config)).await;
-        let (mut stream, _) =
-            opened.map_err(|error| DialError::transient(format!("the box opens no socket: {error}")))?;
+        let (mut stream, _) = opened.map_err(|error| not_opened(&error))?;
         stream
             .send(Message::text(FLAGS))
             .await
@@ -109,6 +108,21 @@ impl Drop for Socket {
         self.line.cut();
         self.driver.abort();
     }
+}
+
+/// A proxy that wants another login, or has no such box, will not change its mind; one whose box is away may.
+fn not_opened(error: &tungstenite::Error) -> DialError {
+    if let tungstenite::Error::Http(answer) = error
+        && [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::NOT_FOUND,
+        ]
+        .contains(&answer.status())
+    {
+        return DialError::permanent(format!("the box refuses the socket: {}", answer.status()));
+    }
+    DialError::transient(format!("the box opens no socket: {error}"))
 }
 
 /// The box greets with its status once it has the socket on its list.

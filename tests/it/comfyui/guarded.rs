@@ -67,3 +67,16 @@ async fn a_proxy_that_shows_what_it_was_sent_gives_no_secret_away() {
     assert!(status.message().contains("is not welcome"), "{status:?}");
     assert!(!format!("{status:?}").contains("c2VjcmV0"), "{status:?}");
 }
+
+#[tokio::test]
+async fn a_prompt_does_not_wait_for_a_login_that_is_refused() {
+    let (_app, mut broker, peer, _folder) = stage("another").await;
+    let params = json!({ "workflow": saves() }).to_string();
+    let status = execute(&mut broker, one_shot("art", "queue_prompt", &params))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&status), "BACKEND_UNREACHABLE");
+    assert!(status.message().contains("403"), "{status:?}");
+    assert_eq!(peer.look(|state| state.requests.len()), 1, "it was tried once");
+    assert!(!format!("{status:?}").contains("c2VjcmV0"), "{status:?}");
+}
