@@ -261,7 +261,8 @@ fn reference(file: &File) -> String {
 }
 
 /// Uploads a file that came with a prompt, under a name made of what is in it: the same file is there once, however often
-/// it comes, and two of the same name stay apart.
+/// it comes, and two of the same name stay apart. It is never written anew: a prompt that runs may be reading it. The box
+/// sees by itself that it has it.
 pub(super) async fn attach(desk: &mut Desk, name: &str, bytes: &[u8]) -> Result<Stored, CallError> {
     let digest = digest::digest(&digest::SHA256, bytes);
     let mark = hex::encode(digest.as_ref().get(..16).unwrap_or_default());
@@ -269,7 +270,7 @@ pub(super) async fn attach(desk: &mut Desk, name: &str, bytes: &[u8]) -> Result<
         name: format!("{mark}-{name}"),
         subfolder: "sublet".to_owned(),
         r#type: super::plan::Folder::Input,
-        overwrite: true,
+        overwrite: false,
         mask_of: None,
     };
     upload(desk, &asked, bytes).await?.json()

@@ -18,7 +18,8 @@ use crate::{
 
 /// Operations, for whoever asks for another.
 const NAMES: &str = "queue_prompt, validate, upload, view, status, queue, wait, fetch, cancel, object_info, system_stats, free, raw";
-const LONGEST_NAME: usize = 256;
+/// File systems take 255 bytes, and a file that comes with a prompt gets a mark before its name.
+const LONGEST_NAME: usize = 200;
 
 /// What is to be done.
 #[derive(Debug)]

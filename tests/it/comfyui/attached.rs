@@ -25,3 +25,31 @@ async fn a_file_is_put_in_however_its_name_is_written() {
             .look(|state| state.submissions[0].contains("attachment:"))
     );
 }
+
+#[tokio::test]
+async fn a_file_that_is_at_the_box_already_is_not_written_anew() {
+    let mut stage = Stage::with(1).await;
+    let params = json!({
+        "workflow": only("Say", json!({ "text": "attachment:photo.png" })),
+        "files": [{ "name": "photo.png", "base64": "iVBORw0KGgo=" }],
+    });
+    for _ in 0..2 {
+        stage.run("queue_prompt", &params).await.unwrap();
+    }
+    stage.peer().look(|state| {
+        assert_eq!(state.written, 1);
+        assert_eq!(state.files.len(), 1);
+    });
+}
+
+#[tokio::test]
+async fn a_name_leaves_room_for_what_is_put_before_it() {
+    let mut stage = Stage::with(1).await;
+    let name = "x".repeat(201);
+    let params = json!({
+        "workflow": only("Say", json!({ "text": format!("attachment:{name}") })),
+        "files": [{ "name": name, "base64": "iVBORw0KGgo=" }],
+    });
+    let status = stage.run("queue_prompt", &params).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+}

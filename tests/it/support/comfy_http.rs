@@ -246,7 +246,8 @@ fn view(query: &str, state: &State) -> Answer {
     }
 }
 
-/// Keeps a form's file; one of the same name gets another name, unless it is to be replaced.
+/// Keeps a form's file, unless it is there already; another of the same name gets another name, unless it is to be
+/// replaced.
 fn upload(kind: &str, body: &Bytes, shared: &Shared) -> Answer {
     let boundary = format!("--{}", kind.split("boundary=").nth(1).unwrap());
     let (mut fields, mut file) = (HashMap::new(), None);
@@ -283,10 +284,14 @@ fn upload(kind: &str, body: &Bytes, shared: &Shared) -> Answer {
         let (mut stored, mut count) = (name.clone(), 0);
         let key = |name: &str| (folder.clone(), subfolder.clone(), name.to_owned());
         while field("overwrite") != "true" && state.files.contains_key(&key(&stored)) {
+            if state.files[&key(&stored)] == bytes {
+                return stored;
+            }
             count += 1;
             let (stem, end) = name.rsplit_once('.').unwrap();
             stored = format!("{stem} ({count}).{end}");
         }
+        state.written += 1;
         state.files.insert(key(&stored), bytes);
         stored
     });

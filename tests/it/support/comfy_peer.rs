@@ -58,6 +58,8 @@ pub struct State {
     pub life: u32,
     pub number: f64,
     pub saved: u32,
+    /// Files that came by HTTP and were written.
+    pub written: u32,
     /// It has the cancel of newer ones.
     pub modern: bool,
     /// It does not read submissions.
