@@ -10,7 +10,7 @@ use super::events::{Heard, Image, Progress};
 
 /// Events that wait for a call, at most: more than any workflow has nodes. Beyond it the socket is not read.
 const MOST_EVENTS: usize = 4096;
-/// Bytes of images that wait for a call, at most.
+/// Bytes that wait for a call, at most: images, and what nodes put into texts and outputs, which may be images too.
 const MOST_BYTES: usize = 64 << 20;
 
 /// What is heard.
@@ -56,6 +56,9 @@ impl Next {
     fn bytes(&self) -> usize {
         match self {
             Self::Heard(Heard::Image(image)) | Self::Preview(image) => image.bytes.len(),
+            Self::Heard(Heard::Executed(_, said) | Heard::Blocked(said)) => said.get().len(),
+            Self::Heard(Heard::Text(_, text)) => text.len(),
+            Self::Heard(Heard::Cached(nodes)) => nodes.iter().map(String::len).sum(),
             Self::Heard(_) | Self::Lost => 0,
         }
     }
@@ -271,6 +274,23 @@ mod tests {
         assert!(matches!(feed.next().await, Next::Preview(_)));
         assert!(matches!(feed.next().await, Next::Heard(Heard::Image(_))));
         assert!(matches!(feed.next().await, Next::Heard(Heard::Image(_))));
+    }
+
+    #[tokio::test]
+    async fn outputs_that_are_large_fill_the_feed_too() {
+        let said =
+            |length: usize| serde_json::value::RawValue::from_string(format!("\"{}\"", "x".repeat(length)));
+        for heard in [
+            Heard::Executed("3".to_owned(), said(MOST_BYTES).unwrap()),
+            Heard::Blocked(said(MOST_BYTES).unwrap()),
+            Heard::Text("3".to_owned(), "x".repeat(MOST_BYTES)),
+        ] {
+            let feed = watching();
+            feed.hear(Some("ours"), heard);
+            assert!(futures_util::poll!(std::pin::pin!(feed.room())).is_pending());
+            feed.next().await;
+            feed.room().await;
+        }
     }
 
     #[tokio::test]

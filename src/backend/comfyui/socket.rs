@@ -2,8 +2,9 @@
 //! one twice loses the newer socket when it clears up after the older.
 //!
 //! Nothing of any caller is ever written on it, only the broker's own words: the handshake, what it understands, pings.
-//! So it has a fence of its own. It is read always, by its own task: a box tells all its listeners in one loop, so a
-//! socket that is not read would hold up everyone's events.
+//! So it has a fence of its own. It is read by its own task, whether a call listens or not: a box tells all its
+//! listeners in one loop, so a socket that is not read holds up everyone's events. Only one whose caller does not take what
+//! has to be kept is not read for a while, until the caller does or is given up.
 //!
 //! Loops: `drive`, one task for each socket, which ends with it.
 
