@@ -13,14 +13,16 @@ use crate::{
 };
 
 /// Routes that are refused, whatever the method, and what to do instead.
-const REFUSED: [(&str, &str); 4] = [
+const REFUSED: [(&str, &str); 6] = [
     ("/ws", "events come with queue_prompt"),
     (
         "/interrupt",
         "it can hit what others run: use cancel, which names one prompt",
     ),
     ("/jobs/cancel", "use cancel, which names one prompt"),
-    ("/upload/image", "use upload"),
+    ("/upload", "use upload"),
+    ("/manager", "it can end the box, and what others run with it"),
+    ("/v2/manager", "it can end the box, and what others run with it"),
 ];
 /// Routes that may be read, but not written to.
 const READ_ONLY: [(&str, &str); 3] = [
@@ -92,11 +94,12 @@ fn refusal(method: &Method, path: &str) -> Option<String> {
     if only.contains(['%', ';']) || only.contains("//") || only.split('/').any(|part| part.starts_with('.')) {
         return Some("must be written plainly: no %, no empty part, no dot in front of a part".to_owned());
     }
+    let only = only.to_ascii_lowercase();
     let route = only
         .strip_prefix("/api")
         .filter(|rest| rest.starts_with('/'))
-        .unwrap_or(only);
-    let route = route.trim_end_matches('/').to_ascii_lowercase();
+        .unwrap_or(&only);
+    let route = route.trim_end_matches('/');
     let of_one_job = route.starts_with("/jobs/") && method != Method::GET;
     if of_one_job {
         return Some("is refused: use cancel".to_owned());
@@ -118,6 +121,9 @@ mod tests {
         for path in [
             "/interrupt",
             "/api/interrupt",
+            "/API/interrupt",
+            "/upload/mask",
+            "/v2/manager/reboot",
             "/interrupt/",
             "/%69nterrupt",
             "//interrupt",

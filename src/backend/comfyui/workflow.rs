@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 /// What a string of the workflow begins with that stands for an attached file.
@@ -124,7 +124,7 @@ pub(super) fn submission(workflow: &str, beside: &Beside<'_>) -> String {
 fn extra_data(beside: &Beside<'_>) -> Option<String> {
     const PREVIEWS: &str = r#""preview_method":"auto""#;
     let given = beside.extra_data.map(RawValue::get);
-    if !beside.previews || given.is_some_and(|given| given.contains(r#""preview_method""#)) {
+    if !beside.previews || given.is_some_and(says_how) {
         return given.map(str::to_owned);
     }
     let inner = given.and_then(|given| given.strip_prefix('{')).unwrap_or("}");
@@ -134,6 +134,12 @@ fn extra_data(beside: &Beside<'_>) -> Option<String> {
         ","
     };
     Some(format!("{{{PREVIEWS}{comma}{inner}"))
+}
+
+/// Whether extra data says itself which previews it wants; what is embedded in it, such as another workflow, does not.
+fn says_how(extra_data: &str) -> bool {
+    let members = serde_json::from_str::<HashMap<String, IgnoredAny>>(extra_data);
+    members.is_ok_and(|members| members.contains_key("preview_method"))
 }
 
 #[cfg(test)]
@@ -186,6 +192,11 @@ mod tests {
         assert_eq!(asked(Some("{ }")).unwrap(), r#"{"preview_method":"auto" }"#);
         let own = r#"{"preview_method":"taesd"}"#;
         assert_eq!(asked(Some(own)).unwrap(), own);
+        let within = r#"{"extra_pnginfo":{"preview_method":1}}"#;
+        assert_eq!(
+            asked(Some(within)).unwrap(),
+            r#"{"preview_method":"auto","extra_pnginfo":{"preview_method":1}}"#
+        );
     }
 
     #[test]
