@@ -3,14 +3,7 @@
 
 use std::time::Duration;
 
-use super::{
-    desk::Desk,
-    fault,
-    pace::Pace,
-    place::Place,
-    queue::Queue,
-    truth,
-};
+use super::{desk::Desk, fault, pace::Pace, place::Place, queue::Queue, truth};
 use crate::{backend::CallError, clock::Time};
 
 /// When a box that still has the prompt is asked again: it forgets an interrupt that comes just before the prompt

@@ -62,8 +62,7 @@ pub(super) fn listed(outputs: &RawValue, wanted: &Wanted) -> Vec<Found> {
     let nodes: serde_json::Map<String, Value> = serde_json::from_str(outputs.get()).unwrap_or_default();
     let mut found = Vec::new();
     for (node, keys) in nodes {
-        let asked_for = wanted.nodes.as_ref().is_none_or(|nodes| nodes.contains(&node));
-        let Some(keys) = keys.as_object().filter(|_| asked_for) else {
+        let Some(keys) = keys.as_object().filter(|_| wanted.takes(&node)) else {
             continue;
         };
         for (key, values) in keys {

@@ -15,10 +15,10 @@ use super::{
     desk::Desk,
     events::{Heard, Image, Progress},
     feed::{Feed, Next},
-    files,
+    files, outputs,
     overall::Overall,
     place::Place,
-    plan::Prompt,
+    plan::{Prompt, Wanted},
     truth::{Ended, History},
 };
 use crate::{
@@ -56,7 +56,10 @@ pub(super) struct Tale {
     /// The socket was lost on the way.
     pub(super) degraded: bool,
     pub(super) warnings: Vec<String>,
-    pub(super) outputs: BTreeMap<String, Box<RawValue>>,
+    /// What nodes have put out, for a prompt that will have no history.
+    outputs: BTreeMap<String, Box<RawValue>>,
+    /// Bytes of all that they have put out, kept or not.
+    put_out: usize,
     overall: Overall,
     /// The history is here, and it is waited so long for what was said before.
     finished: Option<(Box<History>, Time)>,
@@ -93,6 +96,25 @@ impl Tale {
         }
         self.finished = Some((history, due));
         None
+    }
+}
+
+impl Tale {
+    /// Keeps what a node has put out; if all of it would not fit an answer, nothing.
+    fn keep(&mut self, node: String, output: Box<RawValue>) {
+        self.put_out += output.get().len();
+        if self.put_out <= files::MAX_TEXT {
+            self.outputs.insert(node, output);
+        } else {
+            self.outputs.clear();
+        }
+    }
+
+    /// What these nodes have put out, as they told it; none if it is too much.
+    pub(super) fn told(&self, wanted: &Wanted) -> Option<String> {
+        let told = self.outputs.iter().filter(|(node, _)| wanted.takes(node));
+        let told = told.map(|(node, output)| (node.as_str(), output.get()));
+        (self.put_out <= files::MAX_TEXT).then(|| outputs::object(told))
     }
 }
 
@@ -209,11 +231,12 @@ impl Follow<'_> {
     /// Texts of a node come at once; files when the prompt has ended.
     async fn executed(&mut self, node: String, output: Box<RawValue>) -> Result<(), CallError> {
         let told: serde_json::Value = serde_json::from_str(output.get()).unwrap_or_default();
-        if let Some(text) = told.get("text").filter(|text| text.is_array()) {
+        let text = told.get("text").filter(|text| text.is_array());
+        if let Some(text) = text.filter(|_| self.prompt.wanted.takes(&node)) {
             self.emit(&json!({ "event": "text", "node": node, "text": text }))
                 .await?;
         }
-        self.tale.outputs.insert(node, output);
+        self.tale.keep(node, output);
         Ok(())
     }
 
@@ -248,6 +271,9 @@ impl Follow<'_> {
     async fn image(&mut self, image: Image) -> Result<(), CallError> {
         let node = image.node.clone().unwrap_or_default();
         self.tale.images.insert(node.clone());
+        if !self.prompt.wanted.takes(&node) {
+            return Ok(());
+        }
         if self.sink.streams() {
             return self.bytes("output", image).await;
         }

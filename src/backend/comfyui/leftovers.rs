@@ -4,7 +4,7 @@
 //! gone.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -64,11 +64,6 @@ impl Leftovers {
         Arc::clone(all.entry(address.to_owned()).or_default())
     }
 
-    /// Whether a prompt is noted here.
-    pub(super) fn knows(&self, id: &str) -> bool {
-        self.0.lock().prompts.contains_key(id)
-    }
-
     /// Those whose session has ended.
     pub(super) fn without_session(&self) -> Vec<(String, Stay)> {
         let all = self.0.lock();
@@ -107,6 +102,40 @@ impl Work {
     /// The box does not have it any more.
     pub(super) fn gone(self) {
         self.place.left.forget(&self.id);
+    }
+}
+
+/// A prompt's id that no other prompt of ours at its box has, before it is sent. Dropped, it is free again.
+#[derive(Debug)]
+pub(super) struct Claim(Option<Work>);
+
+impl Claim {
+    /// Claims an id, unless it is taken.
+    pub(super) fn on(place: &Arc<Place>, id: &str) -> Option<Self> {
+        let mut left = place.left.0.lock();
+        let Entry::Vacant(free) = left.prompts.entry(id.to_owned()) else {
+            return None;
+        };
+        free.insert(Stay::Held);
+        drop(left);
+        Some(Self(Some(Work {
+            place: Arc::clone(place),
+            id: id.to_owned(),
+            detached: false,
+        })))
+    }
+
+    /// It is about to be sent.
+    pub(super) fn begin(mut self) -> Option<Work> {
+        self.0.take()
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take() {
+            work.gone();
+        }
     }
 }
 

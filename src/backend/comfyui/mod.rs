@@ -17,6 +17,7 @@ mod files;
 mod follow;
 mod leftovers;
 mod looks;
+mod outputs;
 mod overall;
 mod pace;
 mod place;

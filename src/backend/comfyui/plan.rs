@@ -53,6 +53,14 @@ pub(super) struct Wanted {
     pub(super) nodes: Option<Vec<String>>,
 }
 
+impl Wanted {
+    /// Whether a node's outputs are.
+    pub(super) fn takes(&self, node: &str) -> bool {
+        let nodes = self.nodes.as_ref();
+        nodes.is_none_or(|nodes| nodes.iter().any(|wanted| wanted == node))
+    }
+}
+
 /// How outputs are wanted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]

@@ -14,7 +14,8 @@ use super::{
     feed::{Feed, Watch},
     files,
     follow::{Follow, Tale, Told},
-    leftovers::Work,
+    leftovers::Claim,
+    outputs,
     place::Place,
     plan::{How, Prompt, Wanted},
     session::BoxSession,
@@ -46,7 +47,7 @@ pub(super) async fn run(
     sink: &mut Sink,
 ) -> Result<Completion, CallError> {
     check(&prompt, sink)?;
-    let workflow = prepared(session, &prompt)
+    let (claim, workflow) = prepared(session, &prompt)
         .await
         .map_err(fault::before_submission)?;
     let socket = session.socket().await.map_err(CallError::Dial)?;
@@ -65,7 +66,7 @@ pub(super) async fn run(
         },
     );
     drop(workflow);
-    let completion = match submitted(session, &prompt.id, body).await {
+    let completion = match submitted(session, claim, &prompt.id, body).await {
         Ok(accepted) => {
             feed.rename(&accepted.prompt_id);
             taken(session, &prompt, accepted, (&feed, sink)).await
@@ -76,8 +77,8 @@ pub(super) async fn run(
     completion
 }
 
-/// What comes before the submission: the workflow as it is to be sent.
-async fn prepared(session: &mut BoxSession, prompt: &Prompt) -> Result<String, CallError> {
+/// What comes before the submission: its id is claimed, and the workflow is as it is to be sent.
+async fn prepared(session: &mut BoxSession, prompt: &Prompt) -> Result<(Claim, String), CallError> {
     if session.works.len() >= MOST_AT_ONCE {
         session.forget_gone().await?;
     }
@@ -85,18 +86,23 @@ async fn prepared(session: &mut BoxSession, prompt: &Prompt) -> Result<String, C
         let message = format!("has left {MOST_AT_ONCE} prompts at the box that wait or run yet");
         return Err(CallError::Invalid(Faults::one("params.detach", message)));
     }
-    let place = Arc::clone(&session.place);
+    // Before anything is waited for, so that of two calls with the same id one is refused.
+    let claim = Claim::on(&session.place, &prompt.id).ok_or_else(|| taken_already(&prompt.id))?;
     let desk = session.desk().await.map_err(CallError::Dial)?;
     if prompt.id_given {
-        check_new(&place, desk, &prompt.id).await?;
+        check_new(desk, &prompt.id).await?;
     }
-    with_files(desk, prompt).await
+    Ok((claim, with_files(desk, prompt).await?))
 }
 
 /// Hands a prompt to the box.
-async fn submitted(session: &mut BoxSession, id: &str, body: String) -> Result<Accepted, CallError> {
-    let work = Work::begin(&session.place, id);
-    session.works.push(work);
+async fn submitted(
+    session: &mut BoxSession,
+    claim: Claim,
+    id: &str,
+    body: String,
+) -> Result<Accepted, CallError> {
+    session.works.extend(claim.begin());
     let answer = session.submit(body).await?;
     if !answer.status.is_success() {
         return Err(refused(session, fault::of_submission(&answer), id).await);
@@ -133,14 +139,17 @@ fn check(prompt: &Prompt, sink: &Sink) -> Result<(), CallError> {
 }
 
 /// Boxes take an id twice, and forget the first one's history over it.
-async fn check_new(place: &Place, desk: &mut Desk, id: &str) -> Result<(), CallError> {
-    let known = place.left.knows(id) || !matches!(truth::standing(desk, id).await?, Standing::Absent);
-    if !known {
-        return Ok(());
+async fn check_new(desk: &mut Desk, id: &str) -> Result<(), CallError> {
+    match truth::standing(desk, id).await? {
+        Standing::Absent => Ok(()),
+        Standing::Finished(_) | Standing::Running | Standing::Pending(_) => Err(taken_already(id)),
     }
+}
+
+fn taken_already(id: &str) -> CallError {
     let message = format!("the box has a prompt {id} already");
     let error = fault::error(tonic::Code::AlreadyExists, "prompt_exists", &message);
-    Err(CallError::Backend(error, Executed::No))
+    CallError::Backend(error, Executed::No)
 }
 
 /// Whether a box's own name for a prompt can go into paths and texts.
@@ -215,7 +224,10 @@ async fn taken(
             let finished = finish(desk, about, (&history, &prompt.wanted), &tale, sink).await;
             (finished, failed)
         }
-        Ok(Told::Unseen(how)) => (unseen((&place, &id), how, &tale, sink).await, false),
+        Ok(Told::Unseen(how)) => {
+            let about = (&*place, id.as_str());
+            (unseen(about, how, (&tale, &prompt.wanted), sink).await, false)
+        }
         Err(error) => {
             if matches!(error, CallError::Backend(..)) {
                 session.last_gone();
@@ -248,7 +260,7 @@ async fn detached(place: &Place, id: &str, tale: &Tale, sink: &mut Sink) -> Resu
 async fn unseen(
     about: (&Place, &str),
     how: Option<Ended>,
-    tale: &Tale,
+    (tale, wanted): (&Tale, &Wanted),
     sink: &mut Sink,
 ) -> Result<Completion, CallError> {
     let Some(how) = how else {
@@ -258,20 +270,12 @@ async fn unseen(
         });
     };
     failure(&how, about.1, sink).await?;
-    let mut outputs = String::from("{");
-    for (node, output) in &tale.outputs {
-        let comma = if outputs.len() > 1 { "," } else { "" };
-        outputs.push_str(&format!(
-            "{comma}{}:{output}",
-            serde_json::Value::from(node.as_str())
-        ));
-    }
-    outputs.push('}');
+    let said = tale.told(wanted);
     let told = Document {
         about,
         files: &[],
         tale,
-        outputs: Some(&outputs),
+        outputs: said.as_deref(),
         history: None,
     };
     answer(sink, "done", told.fitting()?).await
@@ -299,11 +303,12 @@ pub(super) async fn finish(
         }
     }
     let entry = (wanted.how == How::History).then(|| history.entry.get());
+    let chosen = outputs::chosen(&history.outputs, wanted);
     let told = Document {
         about,
         files: &found,
         tale,
-        outputs: Some(history.outputs.get()),
+        outputs: Some(&chosen),
         history: entry,
     };
     answer(sink, "done", told.fitting()?).await

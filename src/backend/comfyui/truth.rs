@@ -86,7 +86,11 @@ pub(super) async fn history(desk: &mut Desk, id: &str) -> Result<Option<Box<Hist
         executed: None,
     })?;
     let ended = match read.status {
-        Some(status) if status.status_str == "error" => {
+        Some(status) if ["interrupted", "cancelled"].contains(&status.status_str.as_str()) => {
+            Ended::Interrupted
+        }
+        // Whatever it may be called one day: it did not end well.
+        Some(status) if !["", "success"].contains(&status.status_str.as_str()) => {
             let mut messages = status.messages.into_iter();
             match messages.rfind(|(event, data)| is_end(event, data)) {
                 Some((event, _)) if event == "execution_interrupted" => Ended::Interrupted,

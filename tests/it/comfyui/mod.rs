@@ -4,6 +4,7 @@ mod attached;
 mod basics;
 mod beside;
 mod cancel;
+mod chosen;
 mod dropped;
 mod ends;
 mod errors;

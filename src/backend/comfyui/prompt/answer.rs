@@ -13,7 +13,7 @@ pub(super) struct Document<'a> {
     pub(super) about: (&'a Place, &'a str),
     pub(super) files: &'a [files::Found],
     pub(super) tale: &'a Tale,
-    /// As the box wrote them.
+    /// As the box wrote them; none if they are too large.
     pub(super) outputs: Option<&'a str>,
     pub(super) history: Option<&'a str>,
 }
@@ -21,7 +21,7 @@ pub(super) struct Document<'a> {
 impl Document<'_> {
     /// With all that fits a message. What a prompt has made must not be lost because one of its nodes says much.
     pub(super) fn fitting(mut self) -> Result<String, CallError> {
-        let mut left_out = Vec::new();
+        let mut left_out: Vec<_> = self.outputs.is_none().then_some("outputs").into_iter().collect();
         let mut told = self.text(&left_out);
         if told.len() > files::MAX_TEXT && self.history.take().is_some() {
             left_out.push("history");
