@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::plugin::Asked;
+use super::{exec::ExecFlags, plugin::Asked};
 use crate::config::Layer;
 
 const EXAMPLES: &str = "\
@@ -12,13 +12,15 @@ Examples:
   sublet demo                       watch many clients share few sessions
   sublet serve                      a broker on 127.0.0.1:50051, its pools kept in ./sublet-data
   SUBLET_DATABASE_URL=postgres://sublet@db/sublet sublet serve --log-format json
+  sublet exec --pool llm chat '{\"prompt\": \"Tell me a story\"}'
   sublet health --service pools/payments
   sublet tunnel --pool cache --listen 127.0.0.1:6379
   sublet plugin test --address unix:/run/press.sock
   sublet proto export ./protos      the protos, to generate clients from
 
-Exit codes: 0 well, 1 what was asked about is not well, 64 wrong command line or configuration,
-69 something needed is not available (port in use, store locked by another broker), 70 a defect.";
+Exit codes: 0 well, 1 what was asked about is not well or the operation failed, 64 wrong command line or
+configuration, 69 something needed is not available (no broker there, port in use, store locked by another
+broker), 70 a defect, 130 interrupted.";
 
 /// Sublet, a gRPC connection broker: programs in any language lease warm sessions to scarce backends.
 #[derive(Debug, Parser)]
@@ -40,6 +42,8 @@ pub(super) enum Command {
         #[arg(long, value_name = "FILE")]
         check: Option<PathBuf>,
     },
+    /// Run one operation on a pool of a running broker, and show its answer as it comes; save the files in it.
+    Exec(ExecFlags),
     /// Ask a running broker whether it, a service or a pool is serving; exit code 0 if so, else 1.
     Health(Question),
     /// Carry local TCP connections over sessions of a tcp pool, for programs that know nothing of Sublet.

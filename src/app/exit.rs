@@ -38,6 +38,14 @@ impl Exit {
         }
     }
 
+    /// A signal has cancelled what was under way: the code that shells give such a program.
+    pub(super) fn signalled(signal: u8) -> Self {
+        Self {
+            code: 128 + signal,
+            message: "the call is cancelled".to_owned(),
+        }
+    }
+
     /// A defect of the broker.
     pub(super) fn internal(what: impl Into<String>, cause: impl Into<Box<dyn Error>>) -> Self {
         Self {

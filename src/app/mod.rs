@@ -3,11 +3,14 @@
 mod application;
 mod check;
 mod cli;
+mod credit;
 mod demo;
+mod exec;
 mod exit;
 mod plugin;
 mod pool_health;
 mod protos;
+mod reach;
 mod running;
 mod serve;
 mod tunnel;
@@ -29,8 +32,9 @@ use crate::config::{Config, Layer, annotated};
 /// Time for the last blocking work when the program ends.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
-/// Runs the program with its command line, to its exit code: 0; 1 what was asked about is not well; 64 a wrong
-/// command line or configuration; 69 something that the broker needs is not available; 70 a defect of the broker.
+/// Runs the program with its command line, to its exit code: 0; 1 what was asked about is not well, or failed; 64 a
+/// wrong command line or configuration; 69 something that is needed is not available; 70 a defect of the broker; 130
+/// or 143 a call that a signal has cancelled.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = match Cli::try_parse_from(arguments) {
         Ok(cli) => obey(cli.command),
@@ -51,6 +55,7 @@ fn obey(command: Command) -> Result<(), Exit> {
             Config::from_layers([file_layer(&file)?])?;
             say(&format!("{} is fine\n", file.display()))
         }
+        Command::Exec(flags) => exec::run(&flags),
         Command::Health(question) => say(&check::ask(&question)?),
         Command::Tunnel(flags) => tunnel::run(&flags),
         Command::Plugin(Plugin::Test(asked)) => plugin::test(&asked),

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::values::duration;
 pub use self::{
     annotated::annotated,
     faults::{Fault, Faults},

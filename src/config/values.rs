@@ -58,7 +58,7 @@ pub(super) fn database_url(text: &str) -> Result<&str, String> {
 }
 
 /// A duration such as `500ms`, `30s`, `5m` or `1h30m`, at most `limit`.
-pub(super) fn duration(text: &str, limit: Duration) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str, limit: Duration) -> Result<Duration, String> {
     match spelled(text) {
         Some(duration) if duration <= limit => Ok(duration),
         Some(_) => Err(format!("`{text}` is too long: at most {}s", limit.as_secs())),

@@ -18,6 +18,7 @@ mod contention;
 mod drain;
 mod durability;
 mod endpoints;
+mod exec;
 mod half_open;
 mod health;
 mod http2;

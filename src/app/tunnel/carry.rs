@@ -15,7 +15,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
-use super::{Way, credit::Credit};
+use super::{super::credit::Credit, Way};
 use crate::proto::{
     Call, Input, Open, OpenSessionRequest, OpenSessionResponse, Operation,
     broker_service_client::BrokerServiceClient, event, open_session_request::Message as Sent,

@@ -4,7 +4,6 @@
 //! Loop: `accept`, until a signal comes; each connection is a task of its own (`carry`).
 
 mod carry;
-mod credit;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,9 +18,9 @@ use tracing::{info, warn};
 
 use self::carry::{Broken, carry};
 use super::{
-    check::reachable,
     cli::TunnelFlags,
     exit::{Exit, chain},
+    reach::endpoint,
     say,
     serve::{came, signals},
 };
@@ -30,10 +29,6 @@ use crate::{
     telemetry,
 };
 
-/// Time to connect to the broker.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A broker that answers no ping for this long is gone, although nothing was to be carried.
-const PING: Duration = Duration::from_secs(15);
 /// Pause after an accept that failed for want of something, such as open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -87,18 +82,6 @@ fn allowed(flags: &TunnelFlags) -> Result<SocketAddr, Exit> {
          meant",
         flags.listen
     )))
-}
-
-fn endpoint(broker: &str) -> Result<Endpoint, Exit> {
-    let address = reachable(broker);
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|_| Exit::usage(format!("`{address}` is not an address: write HOST:PORT")))?;
-    Ok(endpoint
-        .connect_timeout(PATIENCE)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
-        .keep_alive_while_idle(true))
 }
 
 /// Says now what every connection would meet.

@@ -1,7 +1,7 @@
 //! What calls leave out and the pool or the dialect fills in: a model, an alias's meaning, limits, a question for usage.
 
-use super::{definition::Provider, dialect::Dialect, object::Object};
-use crate::error::Faults;
+use super::{definition::Provider, dialect::Dialect};
+use crate::{backend::object::Object, error::Faults};
 
 /// Tokens that Anthropic is asked for where neither the call nor the pool says how many: it demands a number, and each
 /// of its models allows as many.

@@ -1,10 +1,9 @@
 //! LLM providers, and servers that speak as they do. A session is one slot for one request at a time; it holds no
 //! conversation. How bytes come and go is the http kind's; what they say is this one's.
 //!
-//! A call: [`plan`] makes a request of the operation, changing its [`object`] in places only
-//! (what is [`filled`] in); [`session`] sends it, and
-//! either [`whole`] takes the answer in, or [`stream`] passes it on part by part: [`frames`] are read by the
-//! provider's dialect in [`reading`]. [`fault`] is the table of what providers answer instead.
+//! A call: [`plan`] makes a request of the operation, changing its text in places only (what is [`filled`]
+//! in); [`session`] sends it, and either [`whole`] takes the answer in, or [`stream`] passes it on part by part:
+//! [`frames`] are read by the provider's dialect in [`reading`]. [`fault`] is the table of what providers answer instead.
 
 mod definition;
 mod dialect;
@@ -13,7 +12,6 @@ mod facts;
 mod fault;
 mod filled;
 mod frames;
-mod object;
 mod plan;
 mod reading;
 mod retry;

@@ -10,10 +10,9 @@ use super::{
     definition::Provider,
     dialect::{Dialect, Doing},
     filled::{Usage, limit, name_model, read_stream, spell_out_prompt},
-    object::Object,
 };
 use crate::{
-    backend::{Body, Operation, Params, http::Asked},
+    backend::{Body, Operation, Params, http::Asked, object::Object},
     error::Faults,
 };
 

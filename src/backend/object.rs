@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 /// An object's members, in the order they were written in.
 #[derive(Debug)]
-pub(super) struct Members<'a>(Vec<(String, &'a RawValue)>);
+pub(crate) struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 /// An object's text, and what is to be changed in it.
 #[derive(Debug)]
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     text: &'a str,
     members: Vec<Member<'a>>,
     added: Vec<(&'static str, String)>,
@@ -58,7 +58,7 @@ enum Fate {
 
 impl<'a> Object<'a> {
     /// Takes a text whose members were read from it.
-    pub(super) fn new(text: &'a str, members: Members<'a>) -> Self {
+    pub(crate) fn new(text: &'a str, members: Members<'a>) -> Self {
         let member = |(name, value): (String, &'a RawValue)| Member {
             name,
             written: value.get(),
@@ -72,43 +72,43 @@ impl<'a> Object<'a> {
     }
 
     /// Reads a text; none if it is no object.
-    pub(super) fn read(text: &'a str) -> Option<Self> {
+    pub(crate) fn read(text: &'a str) -> Option<Self> {
         let members = serde_json::from_str(text).ok()?;
         Some(Self::new(text, members))
     }
 
     /// A member's value, as it was written; of several with the name the last, which is the one that readers go by.
-    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         let found = self.members.iter().rev().find(|member| member.name == name);
         found.map(|member| member.written)
     }
 
     /// Whether there is such a member, and it is not null.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.get(name).is_some_and(|written| written != "null")
     }
 
     /// A member's value if it is a string.
-    pub(super) fn string(&self, name: &str) -> Option<String> {
+    pub(crate) fn string(&self, name: &str) -> Option<String> {
         serde_json::from_str(self.get(name)?).ok()
     }
 
     /// Leaves every member of that name out.
-    pub(super) fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str) {
         for member in self.named(name) {
             member.fate = Fate::Removed;
         }
     }
 
     /// Gives every member of that name another value.
-    pub(super) fn replace(&mut self, name: &str, value: &str) {
+    pub(crate) fn replace(&mut self, name: &str, value: &str) {
         for member in self.named(name) {
             member.fate = Fate::Replaced(value.to_owned());
         }
     }
 
     /// Adds a member at the end.
-    pub(super) fn add(&mut self, name: &'static str, value: impl Into<String>) {
+    pub(crate) fn add(&mut self, name: &'static str, value: impl Into<String>) {
         self.added.push((name, value.into()));
     }
 
@@ -117,7 +117,7 @@ impl<'a> Object<'a> {
     }
 
     /// The object as it is to be now.
-    pub(super) fn written(&self) -> String {
+    pub(crate) fn written(&self) -> String {
         let mut out = Writer {
             text: String::with_capacity(self.text.len() + 64),
             empty: true,
