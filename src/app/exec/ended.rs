@@ -58,18 +58,21 @@ pub(super) fn told(status: &Status) -> String {
     let info = details.error_info();
     let reason = info.map_or("", |info| info.reason.as_str());
     let code = word(Code::from_i32(status.code));
-    let mut lines = vec![if reason.is_empty() || reason == code {
-        format!("{code}: {}", status.message)
-    } else {
-        format!("{code} {reason}: {}", status.message)
-    }];
     let violations = details.bad_request().map(|bad| bad.field_violations.as_slice());
-    for violation in violations.unwrap_or_default() {
-        lines.push(match violation.field.as_str() {
-            "" => violation.description.clone(),
-            field => format!("{field}: {}", violation.description),
-        });
-    }
+    let violations = violations.unwrap_or_default().iter();
+    let faults: Vec<_> = violations
+        .map(|fault| match fault.field.as_str() {
+            "" => fault.description.clone(),
+            field => format!("{field}: {}", fault.description),
+        })
+        .collect();
+    let message = without(&status.message, &faults);
+    let mut lines = vec![if reason.is_empty() || reason == code {
+        format!("{code}: {message}")
+    } else {
+        format!("{code} {reason}: {message}")
+    }];
+    lines.extend(faults);
     let mut facts: Vec<_> = info.iter().flat_map(|info| &info.metadata).collect();
     // What matters most goes first.
     facts.sort_by_key(|(name, _)| (*name != "executed", *name != "kind", *name));
@@ -79,6 +82,15 @@ pub(super) fn told(status: &Status) -> String {
     }
     let lines: Vec<_> = lines.iter().map(|line| line.trim().replace('\n', " ")).collect();
     super::bar::harmless(&lines.join("\n  "))
+}
+
+/// A message without the faults that it repeats at its end.
+fn without<'a>(message: &'a str, faults: &[String]) -> &'a str {
+    let before = faults
+        .first()
+        .and_then(|first| message.split_once(first.as_str()));
+    let before = before.map(|(before, _)| before.trim_end_matches([':', ' ']));
+    before.filter(|before| !before.is_empty()).unwrap_or(message)
 }
 
 /// A code's name as protos write it.
@@ -122,6 +134,18 @@ mod tests {
             "RESOURCE_EXHAUSTED BACKEND_ERROR: 429 Rate limit reached\n  operation.params.a: must be \u{fffd}[1mb\n  \
              executed: no\n  kind: rate_limited\n  model: busy\n  try again in: 2s"
         );
+    }
+
+    #[test]
+    fn faults_are_told_once() {
+        let faults = ["a: must be 1", "b.c: must be 2"].map(str::to_owned);
+        assert_eq!(
+            without("invalid argument: a: must be 1; b.c: must be 2", &faults),
+            "invalid argument"
+        );
+        assert_eq!(without("a: must be 1", &faults), "a: must be 1");
+        assert_eq!(without("senseless", &faults), "senseless");
+        assert_eq!(without("senseless", &[]), "senseless");
     }
 
     #[test]

@@ -232,10 +232,10 @@ mod tests {
     fn a_file_is_what_comes_between_its_announcement_and_its_end() {
         let (place, bar) = (tempfile::tempdir().unwrap(), Bar::new(false));
         let mut files = files("queue_prompt", Some(place.path()));
-        files.pass_over();
-        assert_eq!(files.take(b"a preview", &bar).unwrap(), Taken::Kept);
         // One that is only named.
         files.announce(output(Some("elsewhere.png"), None));
+        files.pass_over();
+        assert_eq!(files.take(b"a preview", &bar).unwrap(), Taken::Kept);
         files.announce(output(Some("day/a.png"), None));
         files.take(b"ab", &bar).unwrap();
         files.take(b"c", &bar).unwrap();

@@ -139,10 +139,12 @@ impl Show {
     }
 
     async fn rows(&mut self, rows: crate::proto::Rows) -> Result<(), Ended> {
-        for line in self.table.lines(rows) {
-            self.out.line(&line, &self.bar).await?;
+        let lines = self.table.lines(rows);
+        if lines.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        // A part at once: there may be very many rows.
+        self.out.line(&lines.join("\n"), &self.bar).await
     }
 
     /// What is no progress is news: on standard output if it is what was asked for.

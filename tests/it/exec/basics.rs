@@ -1,6 +1,7 @@
 //! What holds for every kind: params, bodies, output for pipes, errors and exit codes.
 
 use super::*;
+use crate::{postgres::definition, support::postgres::Database};
 
 const PARAMS: &str = "{\"z\": 18446744073709551615, \"a\":1.10, \"é\":\"\\u00e9\"}";
 
@@ -79,19 +80,17 @@ async fn what_is_wrong_here_is_told_before_anybody_is_asked() {
 async fn an_error_is_told_whole_and_has_a_code() {
     let stage = Stage::with("demo", echo(1)).await;
     let failed = stage.run(&["--pool", "none", "echo"]).await;
-    for part in [
-        "sublet: NOT_FOUND POOL_NOT_FOUND: ",
-        "\n  executed: no\n",
-        "\n  pool: none\n",
-    ] {
+    for part in ["sublet: NOT_FOUND POOL_NOT_FOUND: ", "\n  pool: none\n"] {
         assert!(failed.ill(1).contains(part), "{failed:?}");
     }
     assert_eq!(failed.text(), "");
     let faulty = stage.run(&["--pool", "demo", "sleep", "{\"duration\": 7}"]).await;
-    assert!(
-        faulty.ill(1).contains("\n  operation.params.duration: "),
-        "{faulty:?}"
-    );
+    for part in [
+        "sublet: INVALID_ARGUMENT: invalid argument\n  operation.params.duration: ",
+        "\n  executed: no\n",
+    ] {
+        assert!(faulty.ill(1).contains(part), "{faulty:?}");
+    }
     let told = stage.run(&["--pool", "none", "echo", "--json"]).await;
     told.ill(1);
     let told: serde_json::Value = serde_json::from_str(told.text()).unwrap();
@@ -192,4 +191,18 @@ async fn what_comes_without_a_name_is_saved_under_the_operations() {
     assert_eq!(replaced.well(), "out/stream\n");
     assert_eq!(stage.list("out"), ["stream", "stream (1)"]);
     assert_eq!(stage.read("out/stream").len(), 30);
+}
+
+#[tokio::test]
+async fn rows_are_objects_a_line_each() {
+    let database = Database::fresh().await;
+    let stage = Stage::with("db", definition(&database, 1)).await;
+    let sql = "select n::int8 as n, 'row ' || n as text, null as none from generate_series(1, 1000) n";
+    let params = serde_json::json!({ "sql": sql }).to_string();
+    let ran = stage.run(&["--pool", "db", "query", &params]).await;
+    let lines: Vec<_> = ran.well().lines().collect();
+    assert_eq!(lines.len(), 1000);
+    assert_eq!(lines[999], r#"{"n":1000,"text":"row 1000","none":null}"#);
+    let whole = stage.run(&["--pool", "db", "query", &params, "--whole"]).await;
+    assert_eq!(whole.well(), ran.well());
 }

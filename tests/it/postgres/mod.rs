@@ -76,7 +76,7 @@ impl Stage {
 }
 
 /// A pool's definition.
-fn definition(database: &Database, sessions: u32) -> PoolSpec {
+pub fn definition(database: &Database, sessions: u32) -> PoolSpec {
     PoolSpec {
         endpoints: vec![Endpoint {
             address: database.address().to_string(),
