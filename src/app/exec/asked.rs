@@ -25,7 +25,7 @@ Examples:
   sublet exec --pool art --endpoint attic upload '{\"name\": \"photo.png\"}' --body ./photo.png
   sublet exec --pool art view '{\"filename\": \"art_00001_.png\"}' > art.png
   sublet exec --pool db query '{\"sql\": \"select 1\"}'
-  sublet exec --pool api request '{\"path\": \"/items\"}' --json | jq .head.status
+  sublet exec --pool api request '{\"path\": \"/items\"}' --json | jq 'select(.head).head.status'
 
 Exit codes: 0 well, 1 the operation failed (or a file was not saved), 64 wrong command line, 69 the broker cannot be
 reached or a file not be written, 70 a defect, 130 interrupted.";
@@ -38,7 +38,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 #[command(after_help = MORE, after_long_help = MORE)]
 #[command(group(ArgGroup::new("target").required(true).args(["pool", "lease"])))]
 pub(in crate::app) struct ExecFlags {
-    /// The operation's name: chat, queue_prompt, query, request, ... Which there are is on the page of the pool's kind.
+    /// The operation's name: `chat`, `queue_prompt`, `query`, `request`... The page of the pool's kind has them all.
     #[arg(value_name = "OPERATION")]
     pub(super) operation: String,
     /// The operation's params: JSON text, @FILE, or - for standard input. Goes to the broker byte for byte.
@@ -67,12 +67,12 @@ pub(in crate::app) struct ExecFlags {
     /// Put this file's JSON, byte for byte, into the params as `workflow`: ComfyUI's API format.
     #[arg(long, value_name = "FILE")]
     pub(super) workflow: Option<PathBuf>,
-    /// Add a file to the params' `files`, as ComfyUI's queue_prompt takes them: the workflow says `attachment:NAME`
-    /// where it belongs. May be repeated.
+    /// Add a file to the params' `files`, as ComfyUI's `queue_prompt` takes them: the workflow says
+    /// `attachment:NAME` where it belongs. May be repeated.
     #[arg(long, value_name = "NAME=FILE")]
     pub(super) attach: Vec<String>,
     /// Save the files of the answer in this folder, which is made if it is missing, under their own names. With
-    /// queue_prompt, `outputs` is `bytes` unless the params say otherwise.
+    /// `queue_prompt`, `outputs` is `bytes` unless the params say otherwise.
     #[arg(long, value_name = "DIR")]
     pub(super) save: Option<PathBuf>,
     /// Let a saved file take the place of one that is there, rather than be saved as `name (1).png`.
@@ -81,7 +81,7 @@ pub(in crate::app) struct ExecFlags {
     /// Print every event as a line of JSON, as protobuf writes it; an error as `{"error": ...}`, too.
     #[arg(long, conflicts_with = "save")]
     pub(super) json: bool,
-    /// Ask for the answer as a whole (Execute) rather than as a stream (ExecuteStream).
+    /// Ask for the answer as a whole (`Execute`) rather than as a stream (`ExecuteStream`).
     #[arg(long)]
     pub(super) whole: bool,
     /// Say at the end which session it was, how long it took, and what it cost.

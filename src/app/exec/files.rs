@@ -113,7 +113,7 @@ impl Files {
                 }
                 None => Behind::Answer,
             },
-            other => other,
+            begun @ (Behind::Nobody | Behind::File(..)) => begun,
         };
         match &mut self.behind {
             Behind::Answer => Ok(Taken::Answer),

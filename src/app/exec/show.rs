@@ -127,7 +127,7 @@ impl Show {
     async fn bytes(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         match self.files.take(bytes, &self.bar)? {
             Taken::Answer => self.out.bytes(bytes, &self.bar).await,
-            taken => self.saved(taken).await,
+            taken @ (Taken::Kept | Taken::Saved(_)) => self.saved(taken).await,
         }
     }
 

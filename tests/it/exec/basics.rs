@@ -84,9 +84,11 @@ async fn an_error_is_told_whole_and_has_a_code() {
         assert!(failed.ill(1).contains(part), "{failed:?}");
     }
     assert_eq!(failed.text(), "");
-    let faulty = stage.run(&["--pool", "demo", "sleep", "{\"duration\": 7}"]).await;
+    let faulty = stage
+        .run(&["--pool", "demo", "sleep", "{\"duration\": \"soon\"}"])
+        .await;
     for part in [
-        "sublet: INVALID_ARGUMENT: invalid argument\n  operation.params.duration: ",
+        "sublet: INVALID_ARGUMENT: invalid argument\n  operation.params: ",
         "\n  executed: no\n",
     ] {
         assert!(faulty.ill(1).contains(part), "{faulty:?}");
