@@ -32,7 +32,7 @@ async fn what_is_wrong_here_is_told_before_anybody_is_asked() {
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("flow.json"), "{\"1\": [}").unwrap();
     let run = async |arguments: &[&str]| ran(command("127.0.0.1:9", place.path(), arguments), b"").await;
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 11] = [
         (
             &["--pool", "a", "echo", "{\n\"a\"}"],
             "PARAMS is no JSON: expected `:` at line 2 column 4",
@@ -63,6 +63,7 @@ async fn what_is_wrong_here_is_told_before_anybody_is_asked() {
             "cannot read the body from none",
         ),
         (&["--pool", "a", "echo", "--timeout", "5"], "not a duration"),
+        (&["--pool", "a", "echo", "--timeout", "0s"], "at least 1ms"),
         (&["echo", "{}"], "--pool"),
     ];
     for (arguments, wanted) in cases {
