@@ -112,7 +112,7 @@ impl Broker {
     /// # Errors
     /// Why there is no answer, and whether the call was executed.
     pub async fn execute_on_pool(self: &Arc<Self>, mut ask: PoolCall) -> CallResult {
-        let entry = self.pools.get(&ask.pool)?;
+        let entry = self.pools.get_to_execute(&ask.pool)?;
         inspect_one_shot(&entry, &mut ask)?;
         let Some(request) = ask.request else {
             return self.one_shot(&entry, ask).await;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{Broker, Plan, Policy};
 use crate::{
     backend::Backend,
-    error::{Error, Failure},
+    error::{Error, Executed, Failure},
     lease::End,
     pool::{Ending, Identity, Pool, Settings},
 };
@@ -90,6 +90,11 @@ impl PoolTable {
             };
             Failure::from(error).pool(&Arc::from(name))
         })
+    }
+
+    /// A pool, for a call: if there is none, the call was not executed.
+    pub(super) fn get_to_execute(&self, name: &str) -> Result<Arc<PoolEntry>, Failure> {
+        self.get(name).map_err(|failure| failure.executed(Executed::No))
     }
 
     /// Changes whenever a pool comes or goes.

@@ -35,7 +35,7 @@ impl Broker {
     /// # Errors
     /// Why it did not start; nothing was executed unless the failure says so.
     pub async fn stream_on_pool(self: &Arc<Self>, mut ask: PoolCall) -> Result<CallStream, Failure> {
-        let entry = self.pools.get(&ask.pool)?;
+        let entry = self.pools.get_to_execute(&ask.pool)?;
         inspect_one_shot(&entry, &mut ask)?;
         let Some(request) = ask.request else {
             let held = self.take_session(&entry, &ask.waiting).await?;

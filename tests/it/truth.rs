@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sublet::proto::{
-    AcquireOptions, ExecuteRequest, PausePoolRequest, RevokeLeaseRequest, UpdatePoolRequest,
+    AcquireOptions, ExecuteRequest, ExecuteStreamRequest, PausePoolRequest, RevokeLeaseRequest,
+    UpdatePoolRequest,
 };
 
 use crate::support::{app::App, calls::*};
@@ -93,8 +94,20 @@ async fn one_shots_tell_the_truth() {
     let large = call("stream", r#"{"count":100,"size":65536,"id":"f"}"#);
     check(broker, large, "f", case("RESPONSE_TOO_LARGE", "unknown", true)).await;
     let absent = one_shot("absent", "echo", r#"{"id":"g"}"#);
-    let failed = execute(broker, absent).await.unwrap_err();
-    assert_eq!(reason(&failed), "POOL_NOT_FOUND");
+    let streamed = ExecuteStreamRequest {
+        request: Some(absent.clone()),
+    };
+    let failed = [
+        execute(broker, absent).await.unwrap_err(),
+        broker.execute_stream(streamed).await.unwrap_err(),
+    ];
+    for failed in failed {
+        assert_eq!(
+            (reason(&failed).as_str(), executed(&failed).as_str()),
+            ("POOL_NOT_FOUND", "no")
+        );
+        assert_eq!(failed.metadata().get("sublet-executed").unwrap(), "no");
+    }
 }
 
 #[tokio::test]
