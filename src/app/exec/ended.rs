@@ -4,7 +4,7 @@ use std::io;
 
 use prost::Message as _;
 use tonic::Code;
-use tonic_types::{ErrorDetails, RpcStatusExt as _, Status};
+use tonic_types::{ErrorDetails, FieldViolation, RpcStatusExt as _, Status};
 
 use super::super::exit::{Exit, chain};
 use crate::grpc::DOMAIN;
@@ -60,13 +60,17 @@ pub(super) fn told(status: &Status) -> String {
     let code = word(Code::from_i32(status.code));
     let violations = details.bad_request().map(|bad| bad.field_violations.as_slice());
     let violations = violations.unwrap_or_default().iter();
-    let faults: Vec<_> = violations
-        .map(|fault| match fault.field.as_str() {
-            "" => fault.description.clone(),
-            field => format!("{field}: {}", fault.description),
-        })
-        .collect();
-    let message = without(&status.message, &faults);
+    let said = |fault: &FieldViolation, field: fn(&str) -> &str| match field(&fault.field) {
+        "" => fault.description.clone(),
+        field => format!("{field}: {}", fault.description),
+    };
+    let (as_said, faults): (Vec<_>, Vec<_>) = violations
+        .map(|fault| (said(fault, |field| field), said(fault, asked)))
+        .unzip();
+    let mut message = without(&status.message, &as_said).to_owned();
+    for (as_said, fault) in as_said.iter().zip(&faults) {
+        message = message.replace(as_said, fault);
+    }
     let mut lines = vec![if reason.is_empty() || reason == code {
         format!("{code}: {message}")
     } else {
@@ -82,6 +86,14 @@ pub(super) fn told(status: &Status) -> String {
     }
     let lines: Vec<_> = lines.iter().map(|line| line.trim().replace('\n', " ")).collect();
     super::bar::harmless(&lines.join("\n  "))
+}
+
+/// A field as the command line's user knows it, whichever message it went in.
+fn asked(field: &str) -> &str {
+    let inner = ["request.", "call.", "open."]
+        .iter()
+        .find_map(|outer| field.strip_prefix(outer));
+    inner.unwrap_or(field)
 }
 
 /// A message without the faults that it repeats at its end.
@@ -146,6 +158,28 @@ mod tests {
         assert_eq!(without("a: must be 1", &faults), "a: must be 1");
         assert_eq!(without("senseless", &faults), "senseless");
         assert_eq!(without("senseless", &[]), "senseless");
+    }
+
+    #[test]
+    fn fields_are_told_alike_whichever_message_they_went_in() {
+        let cases = [
+            ("operation.params.a", "operation.params.a"),
+            ("request.operation.params.a", "operation.params.a"),
+            ("call.operation.params.a", "operation.params.a"),
+            ("request.options.endpoint", "options.endpoint"),
+            ("open.options.endpoint", "options.endpoint"),
+            ("request_id", "request_id"),
+        ];
+        for (field, told_as) in cases {
+            for before in ["invalid argument: ", ""] {
+                let details = ErrorDetails::with_bad_request_violation(field, "must be 1");
+                let message = format!("{before}{field}: must be 1");
+                let status = tonic::Status::with_error_details(Code::InvalidArgument, message, details);
+                let told = told(&Status::decode(status.details()).unwrap());
+                assert!(told.ends_with(&format!("\n  {told_as}: must be 1")), "{told}");
+                assert!(field == told_as || !told.contains(field), "{told}");
+            }
+        }
     }
 
     #[test]
