@@ -106,6 +106,11 @@ impl Bar {
         self.aside(|| writeln!(io::stderr(), "{line}").ok());
     }
 
+    #[cfg(test)]
+    pub(super) fn has_ended(&self) -> bool {
+        self.bar.is_finished()
+    }
+
     /// Takes it away for good.
     pub(super) fn end(&self) {
         if !self.bar.is_finished() {
@@ -144,11 +149,12 @@ fn thousandths(share: f64) -> u64 {
     span.as_millis().try_into().unwrap_or(LENGTH)
 }
 
-/// A text without what a terminal would take for commands.
+/// A text without what a terminal would take for commands, or for the order in which to show the rest.
 pub(super) fn harmless(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for c in text.chars().filter(|c| *c != '\r') {
-        let shown = !c.is_control() || c == '\n' || c == '\t';
+        let turning = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let shown = !(c.is_control() || turning) || c == '\n' || c == '\t';
         harmless.push(if shown { c } else { char::REPLACEMENT_CHARACTER });
     }
     harmless
@@ -210,5 +216,6 @@ mod tests {
     #[test]
     fn a_terminal_is_not_commanded() {
         assert_eq!(harmless("a\x1b[2J\r\n\tb\u{9b}é"), "a\u{fffd}[2J\n\tb\u{fffd}é");
+        assert_eq!(harmless("gnp.\u{202e}exe\u{2066}"), "gnp.\u{fffd}exe\u{fffd}");
     }
 }

@@ -1,6 +1,10 @@
 //! Standard output: the answer, and nothing else.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write as _},
+    os::{fd::AsFd, unix::fs::FileTypeExt as _},
+};
 
 use tokio::io::{AsyncWriteExt as _, Stdout};
 
@@ -18,6 +22,8 @@ const BINARY: &str =
 pub(super) struct Out {
     pipe: Stdout,
     terminal: bool,
+    /// What is written may be shown on the terminal that the bar is on, by another program, too, as with `| tee`.
+    shown: bool,
     /// The last line of text has not ended.
     open: bool,
     /// The beginning of a character whose end is in the next part.
@@ -29,6 +35,7 @@ impl Out {
         Self {
             pipe: tokio::io::stdout(),
             terminal: io::stdout().is_terminal(),
+            shown: shown(&io::stdout()),
             open: false,
             half: Vec::new(),
         }
@@ -39,16 +46,22 @@ impl Out {
         if text.is_empty() {
             return Ok(());
         }
-        if self.terminal {
-            // Its line would be torn.
-            bar.end();
-        }
+        // Its line would be torn.
+        self.clear(bar);
         self.open = !text.ends_with('\n');
         self.write(text, bar).await
     }
 
-    /// A line of its own.
+    /// A line of its own, of the answer's.
     pub(super) async fn line(&mut self, line: &str, bar: &Bar) -> Result<(), Ended> {
+        if !self.terminal {
+            self.clear(bar);
+        }
+        self.news(line, bar).await
+    }
+
+    /// A line of its own, before the answer's end: there is still something to wait for.
+    pub(super) async fn news(&mut self, line: &str, bar: &Bar) -> Result<(), Ended> {
         let before = if self.open { "\n" } else { "" };
         self.open = false;
         self.write(&format!("{before}{line}\n"), bar).await
@@ -62,16 +75,20 @@ impl Out {
     /// A part of some bytes. A terminal gets them if they are text.
     pub(super) async fn bytes(&mut self, bytes: &[u8], bar: &Bar) -> Result<(), Ended> {
         if !self.terminal {
+            self.clear(bar);
             return self.pour(bytes).await;
         }
         self.half.extend_from_slice(bytes);
-        let (text, rest) = readable(&self.half).ok_or_else(|| Exit::usage(BINARY))?;
+        let (text, rest) = readable(&self.half).ok_or_else(|| Exit::unwell(BINARY))?;
         self.half = rest;
         self.text(&text, bar).await
     }
 
     /// Ends the last line.
     pub(super) async fn end(&mut self, bar: &Bar) -> Result<(), Ended> {
+        // A character that was cut off.
+        let half = std::mem::take(&mut self.half);
+        self.text(&String::from_utf8_lossy(&half), bar).await?;
         if std::mem::take(&mut self.open) {
             self.write("\n", bar).await?;
         }
@@ -83,6 +100,13 @@ impl Out {
         if self.terminal && std::mem::take(&mut self.open) {
             // If it cannot be written to, there is nothing to keep apart.
             io::stdout().write_all(b"\n").ok();
+        }
+    }
+
+    /// Takes the bar away if what follows may be on the same terminal.
+    fn clear(&self, bar: &Bar) {
+        if self.shown {
+            bar.end();
         }
     }
 
@@ -106,6 +130,14 @@ impl Out {
     }
 }
 
+/// Whether what is written there may be on a terminal: at once, or by a program that reads it.
+fn shown(out: &impl AsFd) -> bool {
+    let out = out.as_fd();
+    let owned = out.try_clone_to_owned().map(File::from);
+    let kind = owned.and_then(|file| file.metadata()).map(|of| of.file_type());
+    out.is_terminal() || kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
+}
+
 /// Bytes as text, and what may be the beginning of a character; none if they are something else.
 fn readable(bytes: &[u8]) -> Option<(String, Vec<u8>)> {
     let (text, rest) = match std::str::from_utf8(bytes) {
@@ -123,6 +155,46 @@ fn readable(bytes: &[u8]) -> Option<(String, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn out(terminal: bool, shown: bool) -> Out {
+        Out {
+            terminal,
+            shown,
+            ..Out::new()
+        }
+    }
+
+    #[test]
+    fn what_a_program_reads_may_be_shown_and_what_a_file_keeps_is_not() {
+        let (_reader, writer) = io::pipe().unwrap();
+        assert!(shown(&writer));
+        assert!(!shown(&tempfile::tempfile().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn the_bar_is_out_of_the_answers_way_wherever_that_is_shown() {
+        for shown in [true, false] {
+            let bar = Bar::new(false);
+            out(false, shown).bytes(b"", &bar).await.unwrap();
+            assert_eq!(bar.has_ended(), shown);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_terminal_is_spared_what_is_binary_after_the_operation_has_run() {
+        let spared = out(true, true).bytes(b"\x89PNG\0", &Bar::new(false)).await;
+        assert!(matches!(spared, Err(Ended::Here(exit)) if exit.code() == 1));
+    }
+
+    #[tokio::test]
+    async fn a_character_that_is_cut_off_is_shown_as_such() {
+        let bar = Bar::new(false);
+        let mut cut = out(true, true);
+        cut.bytes(b"\xc3", &bar).await.unwrap();
+        assert_eq!((cut.half.len(), bar.has_ended()), (1, false));
+        cut.end(&bar).await.unwrap();
+        assert_eq!((cut.half.len(), bar.has_ended()), (0, true));
+    }
 
     #[test]
     fn text_is_readable_wherever_it_is_cut_and_images_are_not() {
