@@ -42,7 +42,7 @@ impl Calling {
         let rest = fill(flags, &mut request).await?;
         let size = request.encoded_len();
         if size + AROUND > MAX_MESSAGE_BYTES {
-            return Err(Exit::usage(too_large(size)).into());
+            return Err(Exit::usage(too_large(&format!("the call has {size} bytes"))).into());
         }
         let channel = endpoint(&flags.broker)?.connect().await;
         let channel = channel
@@ -125,10 +125,11 @@ fn put(request: &mut ExecuteRequest, body: Bytes) {
     }
 }
 
-fn too_large(size: usize) -> String {
+/// Why a call cannot be sent, and what can.
+pub(super) fn too_large(what: &str) -> String {
     format!(
-        "the call has {size} bytes, and a message takes {MAX_MESSAGE_BYTES}: a file may go as a --body, which is \
-         streamed; to ComfyUI with `upload`, whose answer says how a workflow refers to it"
+        "{what}, and a message takes {MAX_MESSAGE_BYTES}: a file may go as a --body, which is streamed; to ComfyUI \
+         with `upload`, whose answer says how a workflow refers to it, and then the prompt, both at the same --endpoint"
     )
 }
 

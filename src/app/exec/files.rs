@@ -8,7 +8,7 @@ use super::{
     bar::Bar,
     ended::Ended,
     save::{Folder, Saving, ending, own_name},
-    told::{self, Output},
+    told::Output,
 };
 
 /// What became of a part of bytes.
@@ -38,8 +38,10 @@ pub(super) struct Files {
 enum Behind {
     /// The answer's own.
     Answer,
-    /// Nobody's: a preview's, or of a file that is not saved.
+    /// Nobody's that is known: those that come are counted, so that nothing vanishes without a word.
     Nobody,
+    /// Passed over: a preview's, or of a file that is counted already.
+    Passed,
     /// A file's, if there are any.
     Announced(Output),
     /// A file's, which has begun.
@@ -64,11 +66,7 @@ impl Files {
         Ok(Self {
             folder: folder.transpose()?,
             nameless: own_name(&flags.operation).unwrap_or("answer").to_owned(),
-            behind: if told::tells(&flags.operation) {
-                Behind::Nobody
-            } else {
-                Behind::Answer
-            },
+            behind: Behind::Answer,
             saved: 0,
             unsaved: 0,
         })
@@ -89,14 +87,29 @@ impl Files {
         self.nameless.push_str(ending(content_type));
     }
 
+    /// A box tells of a prompt: bytes are a file's, or a preview's, and each is announced.
+    pub(super) fn telling(&mut self) {
+        if matches!(self.behind, Behind::Answer) {
+            self.behind = Behind::Nobody;
+        }
+    }
+
     /// The bytes that follow are nobody's.
     pub(super) fn pass_over(&mut self) {
-        self.behind = Behind::Nobody;
+        self.turn_to(Behind::Passed);
     }
 
     /// The bytes that follow, if some do, are this file's.
     pub(super) fn announce(&mut self, output: Output) {
-        self.behind = Behind::Announced(output);
+        self.turn_to(Behind::Announced(output));
+    }
+
+    /// A file that has not come to its end is not saved.
+    fn turn_to(&mut self, behind: Behind) {
+        if matches!(self.behind, Behind::File(..)) {
+            self.unsaved += 1;
+        }
+        self.behind = behind;
     }
 
     /// A part of bytes.
@@ -113,11 +126,15 @@ impl Files {
                 }
                 None => Behind::Answer,
             },
-            begun @ (Behind::Nobody | Behind::File(..)) => begun,
+            Behind::Nobody => {
+                self.unsaved += 1;
+                Behind::Passed
+            }
+            begun @ (Behind::Passed | Behind::File(..)) => begun,
         };
         match &mut self.behind {
             Behind::Answer => Ok(Taken::Answer),
-            Behind::Nobody | Behind::Announced(_) => Ok(Taken::Kept),
+            Behind::Nobody | Behind::Passed | Behind::Announced(_) => Ok(Taken::Kept),
             Behind::File(saving, last) => {
                 saving
                     .write(bytes)
@@ -134,7 +151,7 @@ impl Files {
     fn begin(&mut self, output: &Output, bar: &Bar) -> Result<Behind, Ended> {
         let Some(folder) = &self.folder else {
             self.unsaved += 1;
-            return Ok(Behind::Nobody);
+            return Ok(Behind::Passed);
         };
         let (name, last) = match (&output.filename, output.bytes) {
             (Some(given), _) => match own_name(given) {
@@ -142,14 +159,18 @@ impl Files {
                 Err(why) => {
                     bar.tell(&format!("{given:?} is not saved: {why}"));
                     self.unsaved += 1;
-                    return Ok(Behind::Nobody);
+                    return Ok(Behind::Passed);
                 }
             },
             (None, Some(size)) => (
                 format!("{}{}", self.nameless, ending(&output.content_type)),
                 Last::At(size),
             ),
-            (None, None) => return Ok(Behind::Nobody),
+            (None, None) => {
+                bar.tell("a file is not saved: neither its name nor its size is told");
+                self.unsaved += 1;
+                return Ok(Behind::Passed);
+            }
         };
         bar.say(&format!("receiving {name}"));
         let saving = folder.begin(&name).map_err(|error| cannot(&name, error))?;
@@ -164,7 +185,9 @@ impl Files {
         }
         match self.behind {
             Behind::File(_, Last::Told) => self.finish(size),
-            Behind::File(..) | Behind::Answer | Behind::Nobody | Behind::Announced(_) => Ok(Taken::Kept),
+            Behind::File(..) | Behind::Answer | Behind::Nobody | Behind::Passed | Behind::Announced(_) => {
+                Ok(Taken::Kept)
+            }
         }
     }
 
@@ -173,7 +196,7 @@ impl Files {
         match self.behind {
             Behind::File(_, Last::Answer) => self.finish(None),
             Behind::File(..) => self.finish(Some(u64::MAX)),
-            Behind::Answer | Behind::Nobody | Behind::Announced(_) => Ok(Taken::Kept),
+            Behind::Answer | Behind::Nobody | Behind::Passed | Behind::Announced(_) => Ok(Taken::Kept),
         }
     }
 
@@ -181,7 +204,7 @@ impl Files {
         let Behind::File(saving, _) = std::mem::replace(&mut self.behind, Behind::Nobody) else {
             return Ok(Taken::Kept);
         };
-        let (Some(folder), name) = (&self.folder, saving.name().to_owned()) else {
+        let (Some(folder), name) = (&mut self.folder, saving.name().to_owned()) else {
             return Ok(Taken::Kept);
         };
         if size.is_some_and(|size| size != saving.written()) {
@@ -275,8 +298,65 @@ mod tests {
         assert_eq!(files.take(b"abc", &bar).unwrap(), Taken::Kept);
         assert_eq!(files.complete(Some(3), &bar).unwrap(), Taken::Kept);
         assert_eq!(files.counts(), (0, 1));
-        assert_eq!(fs::read_dir(&inner).unwrap().count(), 0);
+        assert!(!inner.exists(), "nothing had to be put into it");
         assert!(!place.path().join("a.png").exists());
+    }
+
+    #[test]
+    fn an_operations_name_alone_makes_its_bytes_nobodys() {
+        let (place, bar) = (tempfile::tempdir().unwrap(), Bar::new(false));
+        for operation in ["fetch", "wait", "queue_prompt"] {
+            assert_eq!(files(operation, None).take(b"ab", &bar).unwrap(), Taken::Answer);
+            let mut kept = files(operation, Some(place.path()));
+            kept.take(b"ab", &bar).unwrap();
+            assert_eq!(kept.end().unwrap(), Taken::Saved(place.path().join(operation)));
+        }
+    }
+
+    #[test]
+    fn bytes_that_nobody_announced_are_counted() {
+        let bar = Bar::new(false);
+        let mut files = files("fetch", None);
+        files.telling();
+        files.pass_over();
+        files.take(b"preview", &bar).unwrap();
+        assert_eq!(files.counts(), (0, 0));
+        files.announce(output(Some("a.png"), None));
+        files.complete(Some(0), &bar).unwrap();
+        assert_eq!(files.counts(), (0, 1));
+        files.behind = Behind::Nobody;
+        for part in [b"a", b"b"] {
+            assert_eq!(files.take(part, &bar).unwrap(), Taken::Kept);
+        }
+        assert_eq!(files.counts(), (0, 2), "once for all of them");
+    }
+
+    #[test]
+    fn a_file_whose_end_is_never_told_is_counted() {
+        let (place, bar) = (tempfile::tempdir().unwrap(), Bar::new(false));
+        let mut files = files("queue_prompt", Some(place.path()));
+        files.announce(output(Some("a.png"), None));
+        files.take(b"ab", &bar).unwrap();
+        files.announce(output(Some("b.png"), None));
+        files.take(b"ab", &bar).unwrap();
+        files.pass_over();
+        assert_eq!(files.counts(), (0, 2));
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_one_is_told_at_once() {
+        let place = tempfile::NamedTempFile::new().unwrap();
+        let line = [
+            "sublet",
+            "--pool",
+            "a",
+            "view",
+            "--save",
+            place.path().to_str().unwrap(),
+        ];
+        let refused = Files::new(&Line::parse_from(line).flags).unwrap_err();
+        assert_eq!(refused.code(), 69);
     }
 
     #[test]

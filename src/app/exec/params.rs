@@ -2,7 +2,7 @@
 //! for.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Read as _},
     path::Path,
 };
@@ -11,11 +11,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::de::IgnoredAny;
 use serde_json::{Value, value::RawValue};
 
-use super::{super::exit::Exit, asked::ExecFlags};
-use crate::backend::object::Object;
+use super::{super::exit::Exit, asked::ExecFlags, call::too_large, told};
+use crate::{backend::object::Object, grpc::MAX_MESSAGE_BYTES};
 
-/// What ComfyUI calls the operation whose files are saved.
-const PROMPT: &str = "queue_prompt";
+const IN_A_STREAM: &str = "the files of a prompt come in a stream only: leave --whole out, or --save";
 
 /// Reads the params.
 pub(super) fn read(flags: &ExecFlags) -> Result<String, Exit> {
@@ -23,8 +22,21 @@ pub(super) fn read(flags: &ExecFlags) -> Result<String, Exit> {
     let files = flags.attach.iter().map(|attached| attachment(attached));
     let files = files.collect::<Result<Vec<_>, _>>()?;
     let workflow = flags.workflow.as_deref().map(json_file).transpose()?;
-    let bytes = flags.save.is_some() && flags.operation == PROMPT;
+    let bytes = flags.save.is_some() && wants_bytes(&flags.operation, &given);
+    if bytes && flags.whole {
+        return Err(Exit::usage(IN_A_STREAM));
+    }
     spliced(&given, workflow.as_deref(), &files, bytes).map_err(Exit::usage)
+}
+
+/// Whether the bytes of a prompt's files are to be asked for. Another kind's `wait` or `fetch` names no prompt.
+fn wants_bytes(operation: &str, params: &str) -> bool {
+    let has = |object: &Object<'_>, name: &str| object.get(name).is_some();
+    match Object::read(params) {
+        Some(params) if told::begins(operation) => !has(&params, "outputs"),
+        Some(params) => told::tells(operation) && has(&params, "prompt_id") && !has(&params, "outputs"),
+        None => told::begins(operation),
+    }
 }
 
 fn given(flags: &ExecFlags) -> Result<String, Exit> {
@@ -67,6 +79,9 @@ fn json_file(path: &Path) -> Result<String, Exit> {
 fn json(from: &str, text: String) -> Result<String, Exit> {
     match serde_json::from_str::<IgnoredAny>(&text) {
         Ok(_) => Ok(text),
+        Err(_) if text.starts_with('\u{feff}') => Err(Exit::usage(format!(
+            "{from} is no JSON: it begins with a byte order mark, which has to go"
+        ))),
         // With its line and column.
         Err(error) => Err(Exit::usage(format!("{from} is no JSON: {error}"))),
     }
@@ -77,7 +92,16 @@ fn attachment(given: &str) -> Result<String, Exit> {
     let Some((name, path)) = given.split_once('=') else {
         return Err(Exit::usage(format!("--attach {given}: write NAME=FILE")));
     };
-    let bytes = fs::read(path).map_err(|error| Exit::usage(format!("cannot read {path}: {error}")))?;
+    let cannot = |error| Exit::usage(format!("cannot read {path}: {error}"));
+    let file = File::open(path).map_err(cannot)?;
+    let most = MAX_MESSAGE_BYTES.try_into().unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    // However large it is, no more of it is read than is needed to refuse it.
+    file.take(most).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() == MAX_MESSAGE_BYTES {
+        let what = format!("{path} has {MAX_MESSAGE_BYTES} bytes or more");
+        return Err(Exit::usage(too_large(&what)));
+    }
     let (name, base64) = (Value::from(name), BASE64_STANDARD.encode(bytes));
     Ok(format!(r#"{{"name":{name},"base64":"{base64}"}}"#))
 }
@@ -103,7 +127,7 @@ fn spliced(text: &str, workflow: Option<&str>, files: &[String], bytes: bool) ->
             }
         }
     }
-    if bytes && object.get("outputs").is_none() {
+    if bytes {
         object.add("outputs", r#""bytes""#);
     }
     Ok(object.written())
@@ -168,8 +192,35 @@ mod tests {
     fn bytes_are_asked_for_unless_the_params_say_how_outputs_are_wanted() {
         let put = |text: &str| spliced(text, None, &[], true).unwrap();
         assert_eq!(put("{}"), "{\"outputs\":\"bytes\"}");
-        let said = "{\"outputs\": \"history\"}";
-        assert_eq!(put(said), said);
+        let said = "{\"prompt_id\": \"p\", \"outputs\": \"references\"}";
+        for operation in ["queue_prompt", "wait", "fetch"] {
+            assert!(wants_bytes(operation, "{\"prompt_id\": \"p\"}"), "{operation}");
+            assert!(!wants_bytes(operation, said), "{operation}");
+        }
+        assert!(wants_bytes("queue_prompt", "{}"));
+        // Of another kind.
+        for (operation, params) in [("fetch", "{\"url\": \"/\"}"), ("wait", "[1]"), ("view", "{}")] {
+            assert!(!wants_bytes(operation, params), "{operation}");
+        }
+    }
+
+    #[test]
+    fn no_more_of_a_file_is_read_than_a_message_takes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        // Without end, if all of it were read.
+        file.as_file().set_len(1 << 40).unwrap();
+        let refused = attachment(&format!("a={}", file.path().display())).unwrap_err();
+        assert_eq!(refused.code(), 64);
+        assert!(
+            refused.to_string().contains("at the same --endpoint"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_told() {
+        let told = json("flow.json", "\u{feff}{}".to_owned()).unwrap_err();
+        assert!(told.to_string().contains("byte order mark"), "{told}");
     }
 
     #[test]

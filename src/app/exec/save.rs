@@ -2,6 +2,7 @@
 //! under their name only when they are whole.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -13,6 +14,8 @@ use super::super::exit::Exit;
 
 /// Bytes of a file's name, at most: what most file systems take.
 const LONGEST_NAME: usize = 255;
+/// Bytes of a name's ending, at most: what is longer is a part of the name.
+const LONGEST_ENDING: usize = 32;
 /// Files of one name, at most.
 const MOST_OF_A_NAME: usize = 10_000;
 
@@ -21,23 +24,32 @@ const MOST_OF_A_NAME: usize = 10_000;
 pub(super) struct Folder {
     path: PathBuf,
     overwrite: bool,
+    /// Names that files of this answer have.
+    given: HashSet<String>,
 }
 
 impl Folder {
-    /// Makes the folder if it is missing.
+    /// A folder that is made when there is something to be put into it.
     pub(super) fn open(path: &Path, overwrite: bool) -> Result<Self, Exit> {
-        let path = path.to_owned();
-        match fs::create_dir_all(&path) {
-            Ok(()) => Ok(Self { path, overwrite }),
-            Err(error) => Err(Exit::unavailable(
-                format!("cannot make the folder {}", path.display()),
-                error,
-            )),
+        let there = path.ancestors().find_map(|part| fs::metadata(part).ok());
+        if there.is_some_and(|there| !there.is_dir()) {
+            let error = io::Error::from(io::ErrorKind::NotADirectory);
+            let what = format!("cannot save in {}", path.display());
+            return Err(Exit::unavailable(what, error));
         }
+        Ok(Self {
+            path: path.to_owned(),
+            overwrite,
+            given: HashSet::new(),
+        })
     }
 
     /// Begins a file that [`own_name`] has let through.
     pub(super) fn begin(&self, name: &str) -> io::Result<Saving> {
+        fs::create_dir_all(&self.path).map_err(|error| {
+            let folder = self.path.display();
+            io::Error::new(error.kind(), format!("cannot make the folder {folder}: {error}"))
+        })?;
         let path = self.path.join(format!(".sublet-{}.part", Uuid::new_v4()));
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         Ok(Saving {
@@ -48,24 +60,26 @@ impl Folder {
         })
     }
 
-    /// Gives a whole file its name, or the next one that is free. Returns its path.
-    pub(super) fn finish(&self, saving: Saving) -> io::Result<PathBuf> {
-        let path = if self.overwrite {
-            self.path.join(&saving.name)
-        } else {
-            self.free(&saving.name)?
-        };
-        fs::rename(&saving.path, &path)?;
-        Ok(path)
-    }
-
-    /// Makes an empty file under a name that nothing had, for the whole one to take its place.
-    fn free(&self, name: &str) -> io::Result<PathBuf> {
+    /// Gives a whole file its name, or the next one that is free; no two files of an answer have the same. Returns
+    /// its path.
+    pub(super) fn finish(&mut self, saving: Saving) -> io::Result<PathBuf> {
         for number in 0..MOST_OF_A_NAME {
-            let path = self.path.join(numbered(name, number));
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(_empty) => return Ok(path),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            let name = numbered(&saving.name, number);
+            if self.given.contains(&name) {
+                continue;
+            }
+            let path = self.path.join(&name);
+            let placed = if self.overwrite {
+                fs::rename(&saving.path, &path)
+            } else {
+                link(&saving.path, &path)
+            };
+            match placed {
+                Ok(()) => {
+                    self.given.insert(name);
+                    return Ok(path);
+                }
+                Err(error) if !self.overwrite && error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
@@ -73,13 +87,33 @@ impl Folder {
     }
 }
 
-/// `name.png`, `name (1).png`, ...
-fn numbered(name: &str, number: usize) -> String {
-    match (number, name.rsplit_once('.')) {
-        (0, _) => name.to_owned(),
-        (_, Some((stem, kind))) => format!("{stem} ({number}).{kind}"),
-        (_, None) => format!("{name} ({number})"),
+/// Gives a file a second name, which nothing may have: it is never seen there before it is whole.
+fn link(part: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(part, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => replace_empty(part, path),
+        linked => linked,
     }
+}
+
+/// The same where the file system has no links: an empty file keeps the name until the whole one takes its place.
+fn replace_empty(part: &Path, path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(path)?;
+    fs::rename(part, path).inspect_err(|_| {
+        fs::remove_file(path).ok();
+    })
+}
+
+/// `name.png`, `name (1).png`, ..., shortened if that makes it too long.
+fn numbered(name: &str, number: usize) -> String {
+    if number == 0 {
+        return name.to_owned();
+    }
+    let at = name.rfind('.').filter(|at| name.len() - at <= LONGEST_ENDING);
+    let (stem, ending) = name.split_at(at.unwrap_or(name.len()));
+    let tail = format!(" ({number}){ending}");
+    let room = LONGEST_NAME.saturating_sub(tail.len());
+    let (stem, _) = stem.split_at(stem.floor_char_boundary(room));
+    format!("{stem}{tail}")
 }
 
 /// A file that is not whole yet. Dropped, it is gone.
@@ -113,7 +147,7 @@ impl Saving {
 
 impl Drop for Saving {
     fn drop(&mut self) {
-        // A whole one has another name by now.
+        // A whole one has another name by now, and keeps that.
         fs::remove_file(&self.path).ok();
     }
 }
@@ -157,7 +191,7 @@ pub(super) fn ending(content_type: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn saved(folder: &Folder, name: &str, bytes: &[u8]) -> String {
+    fn saved(folder: &mut Folder, name: &str, bytes: &[u8]) -> String {
         let mut saving = folder.begin(name).unwrap();
         saving.write(bytes).unwrap();
         let path = folder.finish(saving).unwrap();
@@ -176,14 +210,16 @@ mod tests {
     #[test]
     fn a_file_never_takes_another_ones_place() {
         let place = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&place.path().join("new/one"), false).unwrap();
-        fs::write(folder.path.join("a.tar.gz"), "mine").unwrap();
+        let path = place.path().join("new/one");
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("a.tar.gz"), "mine").unwrap();
+        let mut folder = Folder::open(&path, false).unwrap();
         let made: Vec<_> = ["x", "y"]
-            .map(|text| saved(&folder, "a.tar.gz", text.as_bytes()))
+            .map(|text| saved(&mut folder, "a.tar.gz", text.as_bytes()))
             .into();
         assert_eq!(made, ["a.tar (1).gz", "a.tar (2).gz"]);
-        assert_eq!(saved(&folder, "plain", b""), "plain");
-        assert_eq!(saved(&folder, "plain", b""), "plain (1)");
+        assert_eq!(saved(&mut folder, "plain", b""), "plain");
+        assert_eq!(saved(&mut folder, "plain", b""), "plain (1)");
         assert_eq!(fs::read(folder.path.join("a.tar.gz")).unwrap(), b"mine");
         assert_eq!(fs::read(folder.path.join("a.tar (2).gz")).unwrap(), b"y");
     }
@@ -193,11 +229,60 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let elsewhere = place.path().join("elsewhere");
         fs::write(&elsewhere, "theirs").unwrap();
-        let folder = Folder::open(&place.path().join("out"), true).unwrap();
+        let mut folder = Folder::open(&place.path().join("out"), true).unwrap();
+        fs::create_dir(&folder.path).unwrap();
         std::os::unix::fs::symlink(&elsewhere, folder.path.join("a.png")).unwrap();
-        assert_eq!(saved(&folder, "a.png", b"mine"), "a.png");
+        assert_eq!(saved(&mut folder, "a.png", b"mine"), "a.png");
         assert_eq!(fs::read(&elsewhere).unwrap(), b"theirs");
         assert_eq!(fs::read(folder.path.join("a.png")).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn no_file_of_an_answer_takes_the_place_of_another_one_of_it() {
+        let place = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let mut folder = Folder::open(place.path(), true).unwrap();
+            assert_eq!(saved(&mut folder, "a.png", b"day"), "a.png");
+            assert_eq!(saved(&mut folder, "a.png", b"night"), "a (1).png");
+        }
+        assert_eq!(names(place.path()), ["a (1).png", "a.png"]);
+        assert_eq!(fs::read(place.path().join("a.png")).unwrap(), b"day");
+    }
+
+    #[test]
+    fn a_file_that_cannot_have_its_name_leaves_none() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(place.path(), false).unwrap();
+        let saving = folder.begin("a.png").unwrap();
+        fs::remove_file(&saving.path).unwrap();
+        assert!(folder.finish(saving).is_err());
+        assert_eq!(names(place.path()), [""; 0]);
+    }
+
+    #[test]
+    fn where_there_are_no_links_nothing_is_replaced_either() {
+        let place = tempfile::tempdir().unwrap();
+        let (part, path) = (place.path().join("part"), place.path().join("a.png"));
+        fs::write(&part, "whole").unwrap();
+        replace_empty(&part, &path).unwrap();
+        fs::write(&part, "other").unwrap();
+        let taken = replace_empty(&part, &path).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_name_stays_short_enough_with_its_number() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(place.path(), false).unwrap();
+        let long = format!("a{}.png", "é".repeat(125));
+        assert_eq!((long.len(), saved(&mut folder, &long, b"x")), (255, long.clone()));
+        let second = saved(&mut folder, &long, b"y");
+        assert!(second.len() <= 255 && second.ends_with("é (1).png"), "{second}");
+        assert_eq!(
+            numbered(&"x".repeat(255), 12),
+            format!("{} (12)", "x".repeat(250))
+        );
     }
 
     #[test]

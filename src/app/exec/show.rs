@@ -64,7 +64,10 @@ impl Show {
             event::Event::Text(text) => self.out.text(&text, &self.bar).await?,
             event::Event::Head(head) => self.head(&head),
             event::Event::JsonText(json) => match told::read(&json).filter(|_| self.tells) {
-                Some(told) => self.told(told, &json).await?,
+                Some(told) => {
+                    self.files.telling();
+                    self.told(told, &json).await?;
+                }
                 None => self.out.json(&json, &self.bar).await?,
             },
         }
@@ -77,6 +80,11 @@ impl Show {
             self.reflected("google.rpc.Status", status, Some("error")).await?;
         }
         Ok(())
+    }
+
+    /// Something beside the answer.
+    pub(super) fn tell(&self, what: &str) {
+        self.bar.tell(what);
     }
 
     /// The call has ended early: what is told of it must not be on the answer's last line, nor under the bar.
@@ -132,10 +140,14 @@ impl Show {
     }
 
     async fn saved(&mut self, taken: Taken) -> Result<(), Ended> {
-        if let Taken::Saved(path) = taken {
-            self.out.line(&path.display().to_string(), &self.bar).await?;
+        let Taken::Saved(path) = taken else {
+            return Ok(());
+        };
+        match self.out.news(&path.display().to_string(), &self.bar).await {
+            // The files are what was asked for, whether or not their paths are read.
+            Err(Ended::Unread) => Ok(()),
+            told => told,
         }
-        Ok(())
     }
 
     async fn rows(&mut self, rows: crate::proto::Rows) -> Result<(), Ended> {
@@ -162,6 +174,17 @@ impl Show {
     }
 
     async fn answer(&mut self, mut answer: Answer) -> Result<(), Ended> {
+        // An HTTP answer that came as a whole has no head.
+        if let Some(content_type) = answer.attributes.get("header.content-type") {
+            self.files.typed(content_type);
+        }
+        let status = answer.attributes.get("status");
+        if let Some(status) = status
+            .and_then(|status| status.parse().ok())
+            .filter(|status| is_ill(*status))
+        {
+            self.bar.tell(&format!("status {status}"));
+        }
         match answer.output.take() {
             None => {}
             Some(Output::Json(value)) => {
@@ -181,8 +204,10 @@ impl Show {
         if let Some(header) = header("content-type") {
             self.files.typed(&header.value);
         }
-        if self.verbose {
+        if self.verbose || is_ill(head.status) {
             self.bar.tell(&format!("status {}", head.status));
+        }
+        if self.verbose {
             for header in &head.headers {
                 self.bar.tell(&format!("{}: {}", header.name, header.value));
             }
@@ -204,7 +229,7 @@ impl Show {
             Told::Notice(notice) => self.bar.tell(&notice),
             Told::Detached => self.out.json(json, &self.bar).await?,
             // Who wants files is told their paths.
-            Told::Done if self.files.wanted() => {}
+            Told::Done if self.files.counts().0 > 0 => {}
             Told::Done => self.out.json(json, &self.bar).await?,
             Told::Nothing => {}
         }
@@ -226,6 +251,11 @@ impl Show {
             self.bar.tell(&format!("usage: {usage}"));
         }
     }
+}
+
+/// Whether an HTTP status says anything but that all is well. An answer it is nevertheless.
+fn is_ill(status: i32) -> bool {
+    (100..1000).contains(&status) && !(200..300).contains(&status)
 }
 
 fn went(info: &ExecuteInfo) -> String {

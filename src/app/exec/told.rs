@@ -3,8 +3,15 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+/// What `comfyui` calls the operation that begins a prompt.
+const PROMPT: &str = "queue_prompt";
 /// The operations of `comfyui` whose streams tell what happens.
-const TELLING: [&str; 3] = ["queue_prompt", "wait", "fetch"];
+const TELLING: [&str; 3] = [PROMPT, "wait", "fetch"];
+
+/// Whether an operation begins a prompt.
+pub(super) fn begins(operation: &str) -> bool {
+    operation == PROMPT
+}
 
 /// Whether an operation's JSON is such events. Others' JSON is the answer, whatever is in it.
 pub(super) fn tells(operation: &str) -> bool {

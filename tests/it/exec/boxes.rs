@@ -150,10 +150,11 @@ async fn ctrl_c_interrupts_the_prompt_and_leaves_no_file() {
     stage.write("flow.json", workflow.to_string());
     let child = stage.command(&prompt(&["--save", "out"])).spawn().unwrap();
     let id = peer.runs().await;
-    assert_eq!(interrupt(child).await.0, Some(130));
+    let seen = interrupt(child).await;
+    assert_eq!(seen.0, Some(130), "{seen:?}");
     peer.until(|state| state.ended == [(id.clone(), "interrupted".to_owned())])
         .await;
-    assert_eq!(stage.list("out"), [""; 0]);
+    assert_eq!(stage.list("."), ["flow.json"]);
 }
 
 #[tokio::test]
@@ -175,16 +176,58 @@ async fn a_prompt_that_is_left_to_run_tells_how_it_is_found_again() {
     let ran = stage.run(&prompt(&["{\"detach\": true}", "--save", "out"])).await;
     let job: Value = serde_json::from_str(ran.well()).unwrap();
     peer.until(|state| !state.ended.is_empty()).await;
-    let about = json!({ "prompt_id": job["prompt_id"], "outputs": "bytes" }).to_string();
-    let wait = [
-        "--pool",
-        "art",
-        "--endpoint",
-        "attic",
-        "wait",
-        &about,
-        "--save",
-        "out",
-    ];
-    assert_eq!(stage.run(&wait).await.well(), "out/later_00001_.png\n");
+    let about = json!({ "prompt_id": job["prompt_id"] }).to_string();
+    let again = |operation| {
+        [
+            "--pool",
+            "art",
+            "--endpoint",
+            "attic",
+            operation,
+            &about,
+            "--save",
+            "out",
+        ]
+    };
+    // Without a word about outputs: whoever saves wants their bytes.
+    assert_eq!(stage.run(&again("wait")).await.well(), "out/later_00001_.png\n");
+    assert_eq!(
+        stage.run(&again("fetch")).await.well(),
+        "out/later_00001_ (1).png\n"
+    );
+}
+
+#[tokio::test]
+async fn what_a_prompt_has_put_out_is_told_if_nothing_of_it_is_saved() {
+    let (stage, _peer) = stage().await;
+    stage.write("flow.json", saves(&["art"]));
+    let ran = stage
+        .run(&prompt(&["{\"outputs\": \"references\"}", "--save", "out"]))
+        .await;
+    let done: Value = serde_json::from_str(ran.well()).unwrap();
+    assert_eq!(done["files"][0]["filename"], "art_00001_.png");
+    assert_eq!(ran.err, "there was nothing to save\n");
+    assert_eq!(stage.list("."), ["flow.json"], "no folder for nothing");
+}
+
+#[tokio::test]
+async fn files_are_saved_to_the_last_although_nobody_reads_their_paths() {
+    let (stage, _peer) = stage().await;
+    stage.write("flow.json", saves(&["a", "b", "c"]));
+    let mut child = stage.command(&prompt(&["--save", "out"])).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(stage.list("out").len(), 3);
+}
+
+#[tokio::test]
+async fn files_that_are_to_be_saved_do_not_come_with_a_whole_answer() {
+    let (stage, _peer) = stage().await;
+    stage.write("flow.json", saves(&["art"]));
+    let refused = stage.run(&prompt(&["--whole", "--save", "out"])).await;
+    assert!(refused.ill(64).contains("leave --whole out"), "{refused:?}");
+    let whole = stage.run(&prompt(&["--whole"])).await;
+    let done: Value = serde_json::from_str(whole.well()).unwrap();
+    assert_eq!(done["files"][0]["filename"], "art_00001_.png");
 }

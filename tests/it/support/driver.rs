@@ -374,7 +374,7 @@ impl DriverService for Driver {
         let slot = self.slot(&call.session_id)?;
         let turn = Turn::begin(self, &slot, &call)?;
         Ok(Response::new(match call.operation.as_str() {
-            "count" => self.count(&call, turn),
+            "count" | "fetch" => self.count(&call, turn),
             "collect" if call.params_json.contains("refuse") => {
                 return Err(Status::invalid_argument("no input today"));
             }

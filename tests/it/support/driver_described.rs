@@ -30,6 +30,7 @@ pub(super) fn operations(fault: Fault) -> Vec<Operation> {
         stateless("status"),
         plain("wait"),
         streaming("count"),
+        streaming("fetch"),
         streaming("hang"),
         Operation {
             takes_input: true,
