@@ -20,7 +20,7 @@ Examples:
 
 Exit codes: 0 well, 1 what was asked about is not well or the operation failed, 64 wrong command line or
 configuration, 69 something needed is not available (no broker there, port in use, store locked by another
-broker), 70 a defect, 130 interrupted.";
+broker), 70 a defect; 129, 130 and 143: a signal has cancelled the call.";
 
 /// Sublet, a gRPC connection broker: programs in any language lease warm sessions to scarce backends.
 #[derive(Debug, Parser)]

@@ -33,8 +33,8 @@ use crate::config::{Config, Layer, annotated};
 const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Runs the program with its command line, to its exit code: 0; 1 what was asked about is not well, or failed; 64 a
-/// wrong command line or configuration; 69 something that is needed is not available; 70 a defect of the broker; 130
-/// or 143 a call that a signal has cancelled.
+/// wrong command line or configuration; 69 something that is needed is not available; 70 a defect of the broker;
+/// 129, 130 or 143 a call that a signal has cancelled.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = match Cli::try_parse_from(arguments) {
         Ok(cli) => obey(cli.command),

@@ -11,13 +11,12 @@ mod params;
 mod reflected;
 mod save;
 mod show;
+mod signals;
 mod told;
 mod values;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 pub(super) use self::asked::ExecFlags;
-use self::{call::Calling, ended::Ended, show::Show};
+use self::{call::Calling, ended::Ended, show::Show, signals::Signals};
 use super::exit::Exit;
 use crate::proto::ExecuteRequest;
 
@@ -37,13 +36,20 @@ pub(super) fn run(flags: &ExecFlags) -> Result<(), Exit> {
 }
 
 async fn exec(flags: &ExecFlags, request: ExecuteRequest, show: &mut Show) -> Result<(), Exit> {
-    let (mut interrupt, mut terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
-    let ended = tokio::select! {
-        ended = called(flags, request, show) => ended,
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        ended = shown(flags, request, show) => ended,
         // The call is dropped, and with it what it has begun.
-        _ = interrupt.recv() => Err(Exit::signalled(2).into()),
-        _ = terminate.recv() => Err(Exit::signalled(15).into()),
-    };
+        number = signals.next() => {
+            show.broken_off();
+            Err(Exit::signalled(number))
+        }
+    }
+}
+
+/// Tells everything, the call's bad end included: its reader may take its time, and signals are heard meanwhile.
+async fn shown(flags: &ExecFlags, request: ExecuteRequest, show: &mut Show) -> Result<(), Exit> {
+    let ended = called(flags, request, show).await;
     if ended.is_err() {
         show.broken_off();
     }
@@ -51,16 +57,13 @@ async fn exec(flags: &ExecFlags, request: ExecuteRequest, show: &mut Show) -> Re
         Ok(()) | Err(Ended::Unread) => Ok(()),
         Err(Ended::Here(exit)) => Err(exit),
         Err(Ended::Failed(status)) => {
+            // Whatever prevents that, the broker's own word is told.
             if let Err(Ended::Here(exit)) = show.failed(&status).await {
-                return Err(exit);
+                show.tell(&format!("sublet: {exit}"));
             }
             Err(Exit::unwell(ended::told(&status)))
         }
     }
-}
-
-fn heard(kind: SignalKind) -> Result<Signal, Exit> {
-    signal(kind).map_err(|error| Exit::internal("cannot listen for signals", error))
 }
 
 async fn called(flags: &ExecFlags, request: ExecuteRequest, show: &mut Show) -> Result<(), Ended> {

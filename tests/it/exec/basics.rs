@@ -70,10 +70,14 @@ async fn what_is_wrong_here_is_told_before_anybody_is_asked() {
         let refused = run(arguments).await;
         assert!(refused.ill(64).contains(wanted), "{arguments:?}: {refused:?}");
     }
-    let away = run(&["--pool", "a", "echo"]).await;
+    let away = run(&["--pool", "a", "echo", "--save", "out"]).await;
     assert!(
         away.ill(69).contains("no broker answers at 127.0.0.1:9"),
         "{away:?}"
+    );
+    assert!(
+        !place.path().join("out").exists(),
+        "there was nothing to put into it"
     );
 }
 
@@ -81,7 +85,10 @@ async fn what_is_wrong_here_is_told_before_anybody_is_asked() {
 async fn an_error_is_told_whole_and_has_a_code() {
     let stage = Stage::with("demo", echo(1)).await;
     let failed = stage.run(&["--pool", "none", "echo"]).await;
-    for part in ["sublet: NOT_FOUND POOL_NOT_FOUND: ", "\n  pool: none\n"] {
+    for part in [
+        "sublet: NOT_FOUND POOL_NOT_FOUND: ",
+        "\n  executed: no\n  pool: none\n",
+    ] {
         assert!(failed.ill(1).contains(part), "{failed:?}");
     }
     assert_eq!(failed.text(), "");
@@ -98,6 +105,27 @@ async fn an_error_is_told_whole_and_has_a_code() {
     told.ill(1);
     let told: serde_json::Value = serde_json::from_str(told.text()).unwrap();
     assert_eq!(told["error"]["details"][0]["reason"], "POOL_NOT_FOUND");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_error_is_told_although_its_json_cannot_be_written() {
+    let stage = Stage::with("demo", echo(1)).await;
+    let mut command = stage.command(&["--pool", "none", "echo", "--json"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    command.stdout(full);
+    let failed = ran(command, b"").await;
+    for part in ["sublet: cannot write: ", "sublet: NOT_FOUND POOL_NOT_FOUND: "] {
+        assert!(failed.ill(1).contains(part), "{failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pool_on_the_command_line_goes_before_a_lease_of_the_environment() {
+    let stage = Stage::with("demo", echo(1)).await;
+    let mut command = stage.command(&["--pool", "demo", "--endpoint", "echo", "echo"]);
+    command.env("SUBLET_LEASE_TOKEN", "some.token");
+    assert_eq!(ran(command, b"").await.well(), "{}\n");
 }
 
 #[tokio::test]

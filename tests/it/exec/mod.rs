@@ -3,6 +3,7 @@
 mod basics;
 mod boxes;
 mod models;
+mod services;
 
 use std::{path::Path, process::Stdio};
 
@@ -129,8 +130,12 @@ async fn until(child: &mut Child, wanted: &str) {
 
 /// Ctrl-C; gives the exit code, and what it said.
 async fn interrupt(child: Child) -> (Option<i32>, String) {
+    signalled(child, "-INT").await
+}
+
+async fn signalled(child: Child, signal: &str) -> (Option<i32>, String) {
     let id = child.id().unwrap().to_string();
-    let sent = std::process::Command::new("kill").args(["-INT", &id]).status();
+    let sent = std::process::Command::new("kill").args([signal, &id]).status();
     assert!(sent.unwrap().success());
     let output = child.wait_with_output().await.unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())

@@ -70,19 +70,21 @@ async fn what_it_cost_is_told_to_who_asks() {
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_the_request_at_the_provider() {
-    let hanging = [begun(&token("Once ")), vec![Step::ToEnd]].concat();
-    let peer = Peer::start(vec![hanging]);
-    let stage = stage(&peer).await;
-    let mut child = stage.command(&CHAT).spawn().unwrap();
-    until(&mut child, "Once ").await;
-    assert_eq!(peer.lines()[0].end, None);
-    let (code, said) = interrupt(child).await;
-    assert_eq!(
-        (code, said.as_str()),
-        (Some(130), "sublet: the call is cancelled\n")
-    );
-    peer.until(|lines| lines[0].end == Some(End::Reset)).await;
+async fn a_signal_ends_the_request_at_the_provider() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let hanging = [begun(&token("Once ")), vec![Step::ToEnd]].concat();
+        let peer = Peer::start(vec![hanging]);
+        let stage = stage(&peer).await;
+        let mut child = stage.command(&CHAT).spawn().unwrap();
+        until(&mut child, "Once ").await;
+        assert_eq!(peer.lines()[0].end, None);
+        let (ended, said) = signalled(child, signal).await;
+        assert_eq!(
+            (ended, said.as_str()),
+            (Some(code), "sublet: the call is cancelled\n")
+        );
+        peer.until(|lines| lines[0].end == Some(End::Reset)).await;
+    }
 }
 
 #[tokio::test]
