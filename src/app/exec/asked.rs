@@ -143,9 +143,7 @@ impl ExecFlags {
             ..ExecuteRequest::default()
         })
     }
-}
 
-impl ExecFlags {
     /// What the command line names, or else the lease of the environment.
     fn target(&self, token: Option<String>) -> Result<Target, Exit> {
         if let Some(pool) = &self.pool {
@@ -181,7 +179,7 @@ mod tests {
     }
 
     fn line(arguments: &[&str]) -> Result<ExecFlags, clap::Error> {
-        let line = Line::try_parse_from([&["sublet", "echo"], arguments].concat());
+        let line = Line::try_parse_from([&["sublet", "echo"][..], arguments].concat());
         line.map(|line| line.flags)
     }
 
