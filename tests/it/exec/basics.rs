@@ -123,7 +123,7 @@ async fn an_error_is_told_although_its_json_cannot_be_written() {
 #[tokio::test]
 async fn a_pool_on_the_command_line_goes_before_a_lease_of_the_environment() {
     let stage = Stage::with("demo", echo(1)).await;
-    let mut command = stage.command(&["--pool", "demo", "--endpoint", "echo", "echo"]);
+    let mut command = stage.command(&["--pool", "demo", "echo"]);
     command.env("SUBLET_LEASE_TOKEN", "some.token");
     assert_eq!(ran(command, b"").await.well(), "{}\n");
 }
