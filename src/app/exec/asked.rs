@@ -57,7 +57,7 @@ pub(in crate::app) struct ExecFlags {
     /// Run on any session of this pool.
     #[arg(long, value_name = "NAME")]
     pub(super) pool: Option<String>,
-    /// Run on the session of this lease. With neither this nor --pool, SUBLET_LEASE_TOKEN of the environment is taken.
+    /// Run on the session of this lease; without --pool, on that of `SUBLET_LEASE_TOKEN` in the environment.
     // The environment is no word on the command line: it must not stand against --pool.
     #[arg(long, value_name = "TOKEN")]
     lease: Option<Token>,
