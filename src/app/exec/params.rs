@@ -29,11 +29,13 @@ pub(super) fn read(flags: &ExecFlags) -> Result<String, Exit> {
     spliced(&given, workflow.as_deref(), &files, bytes).map_err(Exit::usage)
 }
 
-/// Whether the bytes of a prompt's files are to be asked for. Another kind's `wait` or `fetch` names no prompt.
+/// Whether the bytes of a prompt's files are to be asked for. Another kind's `wait` or `fetch` names no prompt, and one
+/// that is left to run has no files yet.
 fn wants_bytes(operation: &str, params: &str) -> bool {
     let has = |object: &Object<'_>, name: &str| object.get(name).is_some();
+    let detached = |object: &Object<'_>| object.get("detach") == Some("true");
     match Object::read(params) {
-        Some(params) if told::begins(operation) => !has(&params, "outputs"),
+        Some(params) if told::begins(operation) => !has(&params, "outputs") && !detached(&params),
         Some(params) => told::tells(operation) && has(&params, "prompt_id") && !has(&params, "outputs"),
         None => told::begins(operation),
     }
