@@ -32,21 +32,28 @@ struct Inner {
     lanes: BTreeMap<u32, Arc<Lane>>,
     /// The writer, while it waits to hear whose stream begins.
     writer: Option<Waker>,
+    /// After the peer's goodbye, the last stream that it still does something of.
+    last: Option<u32>,
     closed: bool,
 }
 
 impl Lanes {
-    /// Says whose a stream is. It has its number since a moment ago, and the writer waits for this if it was quicker.
+    /// Says whose a stream is. It has its number since a moment ago, and the writer waits for this if it was quicker;
+    /// the peer's goodbye, or the socket's end, may have come in that moment.
     pub(super) fn add(&self, number: u32, lane: &Arc<Lane>) {
         let mut inner = self.inner.lock();
+        let refused = inner.last.is_some_and(|last| number > last);
         if inner.closed {
             drop(inner);
-            lane.reset(false);
+            lane.reset(refused);
             return;
         }
         inner.lanes.insert(number, Arc::clone(lane));
         let writer = inner.writer.take();
         drop(inner);
+        if refused {
+            lane.reset(true);
+        }
         if let Some(writer) = writer {
             writer.wake();
         }
@@ -102,6 +109,7 @@ impl Lanes {
     /// The peer does nothing of any stream after `last`. Those that it was never told of stay, to be stopped.
     pub(super) fn go_away(&self, last: u32) {
         let mut inner = self.inner.lock();
+        inner.last = Some(inner.last.map_or(last, |before| before.min(last)));
         let beyond = inner.lanes.range(last.saturating_add(1)..);
         let beyond: Vec<_> = beyond.map(|(_, lane)| Arc::clone(lane)).collect();
         inner
@@ -146,5 +154,33 @@ impl Lanes {
         if self.heard() == before {
             told.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::{Fence, http::pace::Pace},
+        clock::Clock,
+    };
+
+    fn lane() -> Arc<Lane> {
+        let pace = Pace::new(Clock::tokio());
+        Arc::new(Lane::new(&Arc::new(Fence::default()), &Arc::new(pace)))
+    }
+
+    #[test]
+    fn a_stream_that_a_goodbye_came_before_is_refused_as_those_it_came_after() {
+        let (lanes, before, after, within) = (Lanes::default(), lane(), lane(), lane());
+        lanes.add(3, &before);
+        lanes.go_away(1);
+        lanes.add(1, &within);
+        lanes.add(5, &after);
+        assert!(before.is_refused() && after.is_refused() && !within.is_refused());
+        lanes.close();
+        let late = lane();
+        lanes.add(7, &late);
+        assert!(late.is_refused() && late.is_over() && within.is_over() && !within.is_refused());
     }
 }
