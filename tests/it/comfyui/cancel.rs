@@ -134,17 +134,7 @@ async fn a_slot_is_not_given_on_while_an_interrupt_is_not_noticed() {
     let next = begin(&stage, &json!({ "workflow": saves() }));
     // The session was closed, and a new one is tried; it asks for the queue, and asks again.
     stage.peer().until(|state| state.interrupted).await;
-    let asked = stage.peer().look(|state| state.requests.len());
-    stage
-        .peer()
-        .until(|state| {
-            state.requests[asked..]
-                .iter()
-                .filter(|line| *line == "GET /queue")
-                .count()
-                > 4
-        })
-        .await;
+    stage.peer().is_asked(5).await;
     stage.peer().look(|state| {
         assert_eq!(state.submissions.len(), 1, "the slot is taken");
         assert_eq!(state.began, [id.as_str()]);
@@ -158,7 +148,7 @@ async fn a_slot_is_not_given_on_while_an_interrupt_is_not_noticed() {
 }
 
 #[tokio::test]
-async fn a_revoked_lease_has_its_prompt_cancelled_before_anyone_else_gets_the_slot() {
+async fn a_released_lease_has_its_prompt_cancelled_before_anyone_else_gets_the_slot() {
     let mut stage = Stage::changed(1, impatient).await;
     let leased = lease(&mut stage.broker, "art").await;
     let params = json!({ "workflow": only("Deaf", json!({})) }).to_string();
@@ -177,17 +167,7 @@ async fn a_revoked_lease_has_its_prompt_cancelled_before_anyone_else_gets_the_sl
     stage.peer().until(|state| state.interrupted).await;
     let (mut broker, request) = (stage.broker.clone(), acquire("art"));
     let next = tokio::spawn(async move { broker.acquire_lease(request).await });
-    let asked = stage.peer().look(|state| state.requests.len());
-    stage
-        .peer()
-        .until(|state| {
-            state.requests[asked..]
-                .iter()
-                .filter(|line| *line == "GET /queue")
-                .count()
-                > 4
-        })
-        .await;
+    stage.peer().is_asked(5).await;
     assert!(!next.is_finished(), "the box has one slot");
     stage.peer().open();
     next.await.unwrap().unwrap();

@@ -87,14 +87,7 @@ async fn a_lease_outlives_a_prompt_that_does_not_notice_its_interrupt_soon() {
     call.abort();
     stage.peer().until(|state| state.interrupted).await;
     let next = prompt_on(&stage, &leased.lease_token, "Gate");
-    let asked = stage.peer().look(|state| state.requests.len());
-    stage
-        .peer()
-        .until(|state| {
-            let asked = state.requests[asked..].iter();
-            asked.filter(|line| *line == "GET /queue").count() > 2
-        })
-        .await;
+    stage.peer().is_asked(3).await;
     assert_eq!(stage.peer().look(|state| state.submissions.len()), 1);
     stage.peer().open();
     stage.peer().open();

@@ -47,17 +47,7 @@ async fn a_detached_prompt_keeps_its_slot_and_is_not_cancelled() {
     stage.peer().runs().await;
     let (mut broker, request) = (stage.broker.clone(), acquire("art"));
     let next = tokio::spawn(async move { broker.acquire_lease(request).await });
-    let asked = stage.peer().look(|state| state.requests.len());
-    stage
-        .peer()
-        .until(|state| {
-            state.requests[asked..]
-                .iter()
-                .filter(|line| *line == "GET /queue")
-                .count()
-                > 4
-        })
-        .await;
+    stage.peer().is_asked(5).await;
     assert!(!next.is_finished(), "the box has one slot");
     stage.peer().open();
     next.await.unwrap().unwrap();

@@ -234,6 +234,16 @@ impl Peer {
         }
     }
 
+    /// Returns once its queue was asked for so many times more: whoever waits for something to be gone still does.
+    pub async fn is_asked(&self, times: usize) {
+        let before = self.look(|state| state.requests.len());
+        self.until(|state| {
+            let asked = state.requests[before..].iter();
+            asked.filter(|line| *line == "GET /queue").count() >= times
+        })
+        .await;
+    }
+
     /// Returns once a prompt runs; gives its id.
     pub async fn runs(&self) -> String {
         self.until(|state| state.running.is_some()).await;
